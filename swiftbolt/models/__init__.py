@@ -1,0 +1,1 @@
+"""The forecasters: naive, ARIMA-GARCH, XGBoost, LSTM, Transformer, behind one protocol (``base.Model``)."""

@@ -1,0 +1,146 @@
+"""The panel: features, total-return prices and raw closes of a universe, row by row, ready to learn from.
+
+A row is one bar of one symbol. Rows of a symbol are contiguous and ascending in session, so that a
+look-back window is a slice. Knows nothing of how features are made nor of any model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swiftbolt.errors import DataError
+from swiftbolt.sessions import Sessions, as_day
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """What models learn from. R rows, S symbols, T sessions, F features.
+
+    Attributes:
+        symbols: S names, ascending.
+        sessions: T exchange sessions without gaps, from the universe's first to its last.
+        offsets: S + 1 row numbers; symbol s owns rows ``offsets[s]:offsets[s + 1]``.
+        session_R: position in ``sessions`` of each row, ascending within a symbol.
+        close_R: raw close in dollars, as traded.
+        log_price_R: log of the total-return price accumulated forwards; differences are log returns.
+        features_RF: float32; NaN during a symbol's warm-up, finite after it.
+        feature_names: F names.
+        spec_hash: identifies the feature set; artifacts refuse another.
+        data_hash: identifies the bars and actions the panel was made from.
+    """
+
+    symbols: tuple[str, ...]
+    sessions: Sessions
+    offsets: NDArray[np.int64]
+    session_R: NDArray[np.int64]
+    close_R: NDArray[np.float64]
+    log_price_R: NDArray[np.float64]
+    features_RF: NDArray[np.float32]
+    feature_names: tuple[str, ...]
+    spec_hash: str
+    data_hash: str
+
+    def __post_init__(self) -> None:
+        rows = len(self.session_R)
+        if list(self.symbols) != sorted(set(self.symbols)):
+            raise DataError("panel symbols must be ascending and distinct")
+        if self.offsets.shape != (len(self.symbols) + 1,) or self.offsets[0] != 0 or self.offsets[-1] != rows:
+            raise DataError("panel offsets do not span its rows")
+        if self.close_R.shape != (rows,) or self.log_price_R.shape != (rows,):
+            raise DataError("panel columns differ in length")
+        if self.features_RF.shape != (rows, len(self.feature_names)):
+            raise DataError(
+                f"panel features have shape {self.features_RF.shape}, need ({rows}, {len(self.feature_names)})"
+            )
+        if not (np.isfinite(self.log_price_R).all() and np.isfinite(self.close_R).all()):
+            raise DataError("panel prices must be finite")
+        for s in range(len(self.symbols)):
+            if (np.diff(self.session_R[self.rows(s)]) <= 0).any():
+                raise DataError(f"{self.symbols[s]}: panel sessions do not increase")
+
+    def rows(self, symbol: int | str) -> slice:
+        """Rows of a symbol, by position or name.
+
+        Raises:
+            DataError: the panel does not hold it.
+        """
+        if isinstance(symbol, str):
+            if symbol not in self.symbols:
+                raise DataError(f"{symbol} is not in the panel")
+            symbol = self.symbols.index(symbol)
+        return slice(int(self.offsets[symbol]), int(self.offsets[symbol + 1]))
+
+    @property
+    def symbol_R(self) -> NDArray[np.int64]:
+        """Position in ``symbols`` of each row."""
+        return np.repeat(np.arange(len(self.symbols)), np.diff(self.offsets))
+
+    @property
+    def date_R(self) -> Sessions:
+        """Session of each row."""
+        return self.sessions[self.session_R]
+
+    @property
+    def last_session(self) -> date:
+        """The newest session of the panel."""
+        last: date = self.sessions[-1].astype(object)
+        return last
+
+    def log_returns(self, symbol: int | str) -> NDArray[np.float64]:
+        """Total-return log returns from bar to bar; one fewer than the symbol has bars."""
+        return np.diff(self.log_price_R[self.rows(symbol)])
+
+    def position(self, session: date | np.datetime64) -> int:
+        """Position of the last session not after ``session``; -1 if all are later."""
+        return int(np.searchsorted(self.sessions, as_day(session), side="right")) - 1
+
+    def rows_between(self, first: date, last: date) -> NDArray[np.int64]:
+        """Rows whose session lies between two days, both included."""
+        inside = (self.session_R > self.position(first) - (first in self)) & (self.session_R <= self.position(last))
+        return np.flatnonzero(inside)
+
+    def __contains__(self, session: object) -> bool:
+        if not isinstance(session, (date, np.datetime64)):
+            return False
+        at = self.position(session)
+        return at >= 0 and bool(self.sessions[at] == as_day(session))
+
+    def rows_at(self, origins: Sessions) -> NDArray[np.int64]:
+        """Rows whose session is one of ``origins``, ascending."""
+        return np.flatnonzero(np.isin(self.date_R, np.asarray(origins, dtype="datetime64[D]")))
+
+    def select(self, symbols: Iterable[str]) -> Panel:
+        """The panel of some of its symbols, on the same sessions."""
+        wanted = sorted(set(symbols))
+        slices = [self.rows(symbol) for symbol in wanted]
+        rows = np.concatenate([np.arange(s.start, s.stop) for s in slices]) if slices else np.array([], dtype=np.int64)
+        return Panel(
+            symbols=tuple(wanted),
+            sessions=self.sessions,
+            offsets=np.concatenate(([0], np.cumsum([s.stop - s.start for s in slices]))).astype(np.int64),
+            session_R=self.session_R[rows],
+            close_R=self.close_R[rows],
+            log_price_R=self.log_price_R[rows],
+            features_RF=self.features_RF[rows],
+            feature_names=self.feature_names,
+            spec_hash=self.spec_hash,
+            data_hash=self.data_hash,
+        )
+
+
+def hash_arrays(*arrays: NDArray[np.generic] | str) -> str:
+    """SHA-256 over dtypes, shapes and bytes, in order; strings are hashed as UTF-8."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if isinstance(array, str):
+            digest.update(array.encode())
+        else:
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

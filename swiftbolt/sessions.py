@@ -1,0 +1,69 @@
+"""The exchange calendar: which days are sessions. Time is counted in sessions everywhere else."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swiftbolt.errors import MissingSessions
+
+Sessions = NDArray[np.datetime64]
+
+EXCHANGE = "XNYS"
+FIRST_SESSION = date(1960, 1, 4)
+LAST_SESSION = date(2039, 12, 30)
+
+
+@lru_cache(maxsize=1)
+def all_sessions() -> Sessions:
+    """Every NYSE session from 1960 to 2039, ascending, dtype ``datetime64[D]``, read-only."""
+    import exchange_calendars  # heavy: pandas and every exchange of the world
+
+    calendar: Any = exchange_calendars.get_calendar(
+        EXCHANGE, start=FIRST_SESSION.isoformat(), end=LAST_SESSION.isoformat()
+    )
+    sessions: Sessions = calendar.sessions.to_numpy().astype("datetime64[D]")
+    sessions.flags.writeable = False
+    return sessions
+
+
+def as_day(day: date | np.datetime64) -> np.datetime64:
+    """``day`` as ``datetime64[D]``."""
+    found: np.datetime64 = np.asarray(day, dtype="datetime64[D]")[()]
+    return found
+
+
+def sessions_between(first: date | np.datetime64, last: date | np.datetime64) -> Sessions:
+    """Sessions from ``first`` to ``last``, both included; neither need be a session itself.
+
+    Raises:
+        MissingSessions: there is none.
+    """
+    calendar = all_sessions()
+    start = np.searchsorted(calendar, as_day(first), side="left")
+    stop = np.searchsorted(calendar, as_day(last), side="right")
+    if start >= stop:
+        raise MissingSessions(f"no {EXCHANGE} session between {first} and {last}")
+    return calendar[start:stop]
+
+
+def is_session(days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+    """True where a day is a session; same shape as ``days``."""
+    calendar = all_sessions()
+    position = np.searchsorted(calendar, days).clip(max=len(calendar) - 1)
+    found: NDArray[np.bool_] = calendar[position] == days
+    return found
+
+
+def session_after(session: date | np.datetime64, count: int) -> date:
+    """The ``count``-th session after ``session`` (which need not be a session itself)."""
+    calendar = all_sessions()
+    position = int(np.searchsorted(calendar, as_day(session), side="right")) - 1 + count
+    if not 0 <= position < len(calendar):
+        raise MissingSessions(f"no {EXCHANGE} session {count} after {session}")
+    found: date = calendar[position].astype(object)
+    return found

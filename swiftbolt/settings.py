@@ -1,0 +1,52 @@
+"""What the environment says: where data lies, which database, which keys. Secrets are masked in ``repr``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """The user's data directory, absolute."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "swiftbolt"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "swiftbolt"
+
+
+class Settings(BaseSettings):
+    """Read from the environment each time it is constructed; nothing is read at import."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    home: Path = Field(default_factory=default_home, validation_alias="SWIFTBOLT_HOME")
+    database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _empty_is_unset(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value().strip() else None
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder that holds one directory per release."""
+        return self.home / "artifacts"
+
+    @property
+    def postgres_data(self) -> Path:
+        """Data directory of the embedded PostgreSQL."""
+        return self.home / "postgres"
+
+    @property
+    def run_directory(self) -> Path:
+        """Process ids, tokens and logs of what the command line started."""
+        return self.home / "run"

@@ -1,0 +1,105 @@
+"""Targets and look-back windows. The only place where the future of a row is looked at.
+
+Horizon h is the h-th exchange session after the origin. If the symbol has no bar there the outcome is
+NaN and unscored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swiftbolt.folds import Fold
+from swiftbolt.forecast import HORIZONS
+from swiftbolt.panel import Panel
+from swiftbolt.sessions import Sessions
+
+
+def outcomes(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.float64]:
+    """Cumulative total-return log return from each row to the h-th session after it.
+
+    Returns:
+        y_RH; NaN where that session is beyond the panel or has no bar.
+    """
+    y_RH = np.full((len(panel.session_R), len(horizons)), np.nan)
+    row_T = np.full(len(panel.sessions) + max(horizons), -1, dtype=np.int64)
+    for s in range(len(panel.symbols)):
+        rows = panel.rows(s)
+        at = panel.session_R[rows]
+        row_T[:] = -1
+        row_T[at] = np.arange(rows.start, rows.stop)
+        for h, horizon in enumerate(horizons):
+            later = row_T[at + horizon]
+            y = panel.log_price_R[later] - panel.log_price_R[rows]
+            y_RH[rows, h] = np.where(later >= 0, y, np.nan)
+    return y_RH
+
+
+Labelled = tuple[NDArray[np.int64], NDArray[np.float64]]  # rows_B, y_BH
+
+
+def labelled_rows(
+    panel: Panel, first_row_day: np.datetime64, last_row_day: np.datetime64, label_end: np.datetime64,
+    horizons: Sequence[int] = HORIZONS,
+) -> Labelled:  # fmt: skip
+    """Rows of a range of sessions and their outcomes, NaN for labels that end after ``label_end``.
+
+    Returns:
+        (rows_B, y_BH), rows ascending.
+    """
+    days = panel.date_R
+    rows_B = np.flatnonzero((days >= first_row_day) & (days <= last_row_day))
+    y_BH = outcomes(panel, horizons)[rows_B]
+    last = panel.position(label_end)
+    for h, horizon in enumerate(horizons):
+        y_BH[panel.session_R[rows_B] + horizon > last, h] = np.nan
+    return rows_B, y_BH
+
+
+def train_rows(
+    panel: Panel, fold: Fold, horizons: Sequence[int] = HORIZONS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Training rows and outcomes; a label that reaches into validation is NaN."""
+    first_validation = np.datetime64(fold.validation.first)
+    return labelled_rows(
+        panel, np.datetime64(fold.train.first), np.datetime64(fold.train.last), first_validation - 1, horizons
+    )
+
+
+def validation_rows(
+    panel: Panel, fold: Fold, horizons: Sequence[int] = HORIZONS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Validation rows and outcomes; a label that ends after ``fold.known_through`` is NaN."""
+    return labelled_rows(
+        panel,
+        np.datetime64(fold.validation.first),
+        np.datetime64(fold.validation.last),
+        np.datetime64(fold.known_through),
+        horizons,
+    )
+
+
+def fold_origins(panel: Panel, fold: Fold) -> Sessions:
+    """Sessions a fold forecasts from: validation and test, or validation and the newest session."""
+    wanted = fold.validation.mask(panel.sessions)
+    if fold.test is not None:
+        wanted = wanted | fold.test.mask(panel.sessions)
+    else:
+        wanted = wanted | (panel.sessions == np.datetime64(fold.known_through))
+    origins: Sessions = panel.sessions[wanted]
+    return origins
+
+
+def has_window(panel: Panel, look_back: int) -> NDArray[np.bool_]:
+    """True for rows whose last ``look_back`` rows, itself included, are of one symbol and past its warm-up."""
+    good: NDArray[np.bool_] = np.asarray(np.isfinite(panel.features_RF).all(axis=1))
+    run = np.zeros(len(good), dtype=np.int64)
+    for s in range(len(panel.symbols)):
+        rows = panel.rows(s)
+        inside = good[rows]
+        counted = np.cumsum(inside)
+        since_bad = np.maximum.accumulate(np.where(inside, 0, counted))
+        run[rows] = counted - since_bad
+    return run >= look_back
