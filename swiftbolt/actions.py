@@ -59,24 +59,35 @@ class CorporateAction:
             raise DataError(f"{self.symbol} {self.ex_date}: {self.kind} of {self.value} must be positive")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CorporateActions:
-    """Actions of many symbols as a frame of ``ACTION_SCHEMA``, sorted by symbol, ex-date and kind."""
+    """Actions of many symbols as a frame of ``ACTION_SCHEMA``, sorted by symbol, ex-date and kind.
+
+    Raises:
+        SchemaError: a column is missing or of another type.
+        DataError: rows are unsorted, or one is not an action.
+    """
 
     frame: pl.DataFrame
 
     def __post_init__(self) -> None:
-        if dict(self.frame.schema) != ACTION_SCHEMA:
+        if list(self.frame.schema.items()) != list(ACTION_SCHEMA.items()):
             raise SchemaError(f"actions must have the columns {', '.join(ACTION_SCHEMA)}")
-        bad = self.frame.filter(
-            ~pl.col("kind").is_in(get_args(Kind))
-            | pl.col("value").is_null()
-            | ~(pl.col("value").is_finite() & (pl.col("value") > 0))
-            | pl.col("ex_date").is_null()
+        # A comparison with null is null, which a filter drops: say what is right, and take null for wrong.
+        right = (
+            pl.col("symbol").is_not_null()
+            & pl.col("ex_date").is_not_null()
+            & pl.col("kind").is_in(get_args(Kind))
+            & pl.col("value").is_finite()
+            & (pl.col("value") > 0)
         )
+        bad = self.frame.filter(~right.fill_null(False))
         if len(bad):
             row = bad.row(0, named=True)
             raise DataError(f"{row['symbol']} {row['ex_date']}: {row['kind']} of {row['value']} is not an action")
+        keys = self.frame.select("symbol", "ex_date", "kind")
+        if not keys.equals(keys.sort("symbol", "ex_date", "kind")):
+            raise DataError("actions are not sorted by symbol, ex-date and kind")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -87,8 +98,6 @@ class CorporateActions:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CorporateActions) and self.frame.equals(other.frame)
-
-    __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def of(cls, actions: Iterable[CorporateAction] = ()) -> CorporateActions:
@@ -102,15 +111,16 @@ class CorporateActions:
     @classmethod
     def from_frame(cls, frame: pl.DataFrame) -> CorporateActions:
         """Sort ``frame`` and drop exact repeats."""
-        return cls(frame=frame.select(list(ACTION_SCHEMA)).unique().sort("symbol", "ex_date", "kind", "value"))
+        return cls(frame=frame.select(list(ACTION_SCHEMA)).unique().sort(list(ACTION_SCHEMA)))
 
     def select(self, symbols: Iterable[str] | None = None, as_of: date | None = None) -> CorporateActions:
-        """Actions of ``symbols`` whose ex-date is not after ``as_of``."""
+        """Actions of ``symbols`` that had happened by ``as_of`` and, where that is recorded, were known by then."""
         frame = self.frame
         if symbols is not None:
             frame = frame.filter(pl.col("symbol").is_in(list(symbols)))
         if as_of is not None:
-            frame = frame.filter(pl.col("ex_date") <= as_of)
+            known = pl.col("known_at").is_null() | (pl.col("known_at") <= as_of)
+            frame = frame.filter((pl.col("ex_date") <= as_of) & known)
         return CorporateActions(frame=frame)
 
 
@@ -125,33 +135,20 @@ def forward_adjusted(bars: Bars, actions: CorporateActions) -> pl.DataFrame:
         order of ``bars``. Prices are those of one share bought on the first session with dividends
         reinvested; volume is scaled by splits (and vendor factors) only.
     """
-    steps = _steps_per_session(bars, actions)
-    first = pl.int_range(pl.len()).over("symbol") == 0
-    split = pl.when(first).then(1.0).otherwise(pl.col("split").fill_null(1.0) * pl.col("factor").fill_null(1.0))
-    dividend = pl.when(first).then(0.0).otherwise(pl.col("dividend").fill_null(0.0))
-    frame = bars.frame.join(steps, on=["symbol", "session"], how="left", maintain_order="left").with_columns(
-        price_step=split * (1.0 + dividend / pl.col("close")), volume_step=split
-    )
-    growth = pl.col("price_step").cum_prod().over("symbol")
-    return frame.select(
-        "symbol",
-        "session",
-        *(pl.col(name) * growth for name in PRICES),
-        pl.col("volume") / pl.col("volume_step").cum_prod().over("symbol"),
-        raw_close=pl.col("close"),
-    )
+    grown = _with_growth(bars, actions)
+    return _scaled(grown, pl.col("price_growth"), pl.col("share_growth"))
 
 
 def adjusted(bars: Bars, actions: CorporateActions, as_of: date) -> pl.DataFrame:
-    """Total-return bars up to ``as_of``, scaled so that each symbol's last close is the raw one.
+    """Total-return bars up to ``as_of``, scaled so that each symbol's last close and volume are the raw ones.
 
     This is what a chart shows on ``as_of``: only actions with ex-date up to then are applied.
     Columns as ``forward_adjusted``.
     """
-    known = forward_adjusted(bars.select(end=as_of), actions.select(as_of=as_of))
-    scale = (pl.col("raw_close").last() / pl.col("close").last()).over("symbol")
-    shares = (pl.col("close").last() / pl.col("raw_close").last()).over("symbol")
-    return known.with_columns(*(pl.col(name) * scale for name in PRICES), volume=pl.col("volume") * shares)
+    grown = _with_growth(bars.select(end=as_of), actions.select(as_of=as_of))
+    # Growth over its own last value is exactly 1 on the last session, whatever was rounded before.
+    price, share = (pl.col(name) / pl.col(name).last().over("symbol") for name in ("price_growth", "share_growth"))
+    return _scaled(grown, price, share)
 
 
 def factors_from_adjusted_close(frame: pl.DataFrame) -> CorporateActions:
@@ -161,12 +158,15 @@ def factors_from_adjusted_close(frame: pl.DataFrame) -> CorporateActions:
     more than ``FACTOR_TOLERANCE``; only sessions seen so far decide.
 
     Args:
-        frame: ``symbol, session, close, adj_close`` sorted by symbol and session; null adj_close is skipped.
+        frame: ``symbol, session, close, adj_close`` in any order; rows where their ratio is null, not
+            finite or not positive are skipped.
     """
     found: list[CorporateAction] = []
-    usable = frame.filter(
-        pl.col("adj_close").is_not_null() & (pl.col("adj_close") > 0) & (pl.col("close") > 0)
-    ).with_columns(ratio=pl.col("adj_close") / pl.col("close"))
+    usable = (
+        frame.sort("symbol", "session")
+        .with_columns(ratio=pl.col("adj_close") / pl.col("close"))
+        .filter(pl.col("ratio").is_finite() & (pl.col("ratio") > 0))  # finite first: NaN > 0 is true in polars
+    )
     for (symbol,), rows in usable.group_by(["symbol"], maintain_order=True):
         held: float | None = None
         for session, ratio in rows.select("session", "ratio").iter_rows():
@@ -176,6 +176,28 @@ def factors_from_adjusted_close(frame: pl.DataFrame) -> CorporateActions:
             elif held is None:
                 held = ratio
     return CorporateActions.of(found)
+
+
+def _with_growth(bars: Bars, actions: CorporateActions) -> pl.DataFrame:
+    """The bars with ``price_growth`` and ``share_growth``: what one share of the first session has become."""
+    steps = _steps_per_session(bars, actions)
+    first = pl.int_range(pl.len()).over("symbol") == 0
+    split = pl.when(first).then(1.0).otherwise(pl.col("split").fill_null(1.0) * pl.col("factor").fill_null(1.0))
+    dividend = pl.when(first).then(0.0).otherwise(pl.col("dividend").fill_null(0.0))
+    price_step = split * (1.0 + dividend / pl.col("close"))
+    return bars.frame.join(steps, on=["symbol", "session"], how="left", maintain_order="left").with_columns(
+        price_growth=price_step.cum_prod().over("symbol"), share_growth=split.cum_prod().over("symbol")
+    )
+
+
+def _scaled(grown: pl.DataFrame, price: pl.Expr, share: pl.Expr) -> pl.DataFrame:
+    return grown.select(
+        "symbol",
+        "session",
+        *(pl.col(name) * price for name in PRICES),
+        volume=pl.col("volume") / share,
+        raw_close=pl.col("close"),
+    )
 
 
 def _steps_per_session(bars: Bars, actions: CorporateActions) -> pl.DataFrame:

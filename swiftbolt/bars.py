@@ -34,9 +34,9 @@ FAULTS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bars:
-    """Raw daily bars of one or more symbols, sorted by symbol and session.
+    """Raw daily bars of one or more symbols, sorted by symbol and session. Equal when they hold the same rows.
 
     ``frame`` has the columns of ``BAR_SCHEMA``: prices in dollars as traded, volume in shares.
     Construction checks every promise, so that nobody downstream checks again.
@@ -49,13 +49,13 @@ class Bars:
     frame: pl.DataFrame
 
     def __post_init__(self) -> None:
-        schema = dict(self.frame.schema)
-        if schema != BAR_SCHEMA:
-            raise SchemaError(f"bars must have exactly the columns {_describe(BAR_SCHEMA)}; got {_describe(schema)}")
+        if list(self.frame.schema.items()) != list(BAR_SCHEMA.items()):
+            got = _describe(dict(self.frame.schema))
+            raise SchemaError(f"bars must have exactly the columns {_describe(BAR_SCHEMA)}; got {got}")
         keys = self.frame.select("symbol", "session")
         if not keys.equals(keys.sort("symbol", "session")):
             raise DataError("bars are not sorted by symbol and session")
-        faulty = self.frame.with_columns(fault=_fault_expression(self.frame)).filter(pl.col("fault").is_not_null())
+        faulty = _judged(self.frame).filter(pl.col("fault").is_not_null())
         if len(faulty):
             row = faulty.row(0, named=True)
             raise DataError(f"bars hold {FAULTS[row['fault']]}: {row['symbol']} {row['session']}")
@@ -65,8 +65,6 @@ class Bars:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bars) and self.frame.equals(other.frame)
-
-    __hash__ = None  # type: ignore[assignment]
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -99,19 +97,29 @@ class Bars:
         return {str(symbol): int(count) for symbol, count in counts.iter_rows()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Quarantine:
-    """Rows that were set aside, each with the fault it has: the columns of the bars and ``fault``."""
+    """Rows that were set aside, each with the fault it has: the columns of the bars and ``fault``.
+
+    Raises:
+        SchemaError: a column is missing or of another type.
+        DataError: a fault is none of ``FAULTS``.
+    """
 
     frame: pl.DataFrame
+
+    def __post_init__(self) -> None:
+        if dict(self.frame.schema) != {**BAR_SCHEMA, "fault": pl.String()}:
+            raise SchemaError("a quarantine has the columns of bars and 'fault'")
+        unknown = set(self.frame["fault"].unique()) - set(FAULTS)
+        if unknown:
+            raise DataError(f"no such fault: {', '.join(sorted(map(str, unknown)))}")
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Quarantine) and self.frame.equals(other.frame)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def summary(self) -> list[str]:
         """One line per kind of fault, with its count and its first row."""
@@ -130,7 +138,7 @@ class Quarantine:
 def screen_bars(frame: pl.DataFrame) -> tuple[Bars, Quarantine]:
     """Sort ``frame``, cast it to ``BAR_SCHEMA`` and set faulty rows aside.
 
-    Extra columns are ignored.
+    Extra columns are ignored; sessions may be dates, times or text in ISO form.
 
     Raises:
         SchemaError: a column is missing, or holds something that is not a number or a date.
@@ -141,14 +149,17 @@ def screen_bars(frame: pl.DataFrame) -> tuple[Bars, Quarantine]:
             raise SchemaError(f"no column {name!r}; found {', '.join(frame.columns) or 'no columns'}")
         if name in {*PRICES, "volume"} and not frame.schema[name].is_numeric() and frame.schema[name] != pl.Null:
             raise SchemaError(f"column {name!r} must hold numbers, holds {frame.schema[name]}")
-        columns.append(pl.col(name).cast(dtype))
+        if name == "session" and frame.schema[name].is_numeric():  # 20200102 would be read as days since 1970
+            raise SchemaError(f"column {name!r} must hold dates, holds {frame.schema[name]}")
+        is_text_date = name == "session" and frame.schema[name] == pl.String
+        columns.append(pl.col(name).str.to_date("%Y-%m-%d") if is_text_date else pl.col(name).cast(dtype))
     try:
         typed = frame.select(columns)
     except pl.exceptions.PolarsError as exc:
         raise SchemaError(f"bars cannot be read: {exc}") from exc
     # A stable sort: of two rows for one session, the first in the file is the one that is kept.
     typed = typed.sort("symbol", "session", maintain_order=True)
-    judged = typed.with_columns(fault=_fault_expression(typed))
+    judged = _judged(typed)
     good = judged.filter(pl.col("fault").is_null()).drop("fault")
     return Bars(frame=good), Quarantine(frame=judged.filter(pl.col("fault").is_not_null()))
 
@@ -158,8 +169,9 @@ def empty_quarantine() -> Quarantine:
     return Quarantine(frame=pl.DataFrame(schema={**BAR_SCHEMA, "fault": pl.String()}))
 
 
-def _fault_expression(frame: pl.DataFrame) -> pl.Expr:
-    """The key of ``FAULTS`` that fits a row first, or null."""
+def _judged(frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with a column ``fault``: the key of ``FAULTS`` that fits a row first, or null."""
+    days = frame["session"].fill_null(date(1970, 1, 3)).to_numpy().astype("datetime64[D]")
     open_, high, low, close = (pl.col(name) for name in PRICES)
     numbers = [pl.col(name) for name in (*PRICES, "volume")]
     is_null = pl.any_horizontal(
@@ -172,17 +184,16 @@ def _fault_expression(frame: pl.DataFrame) -> pl.Expr:
         (pl.col("volume") < 0) | pl.col("volume").is_infinite(),
     )
     high_low = (high < pl.max_horizontal(open_, low, close)) | (low > pl.min_horizontal(open_, close))
-    days = frame["session"].fill_null(date(1970, 1, 3)).to_numpy().astype("datetime64[D]")
-    off_calendar = pl.lit(pl.Series(~np.asarray(is_session(days)), dtype=pl.Boolean))
-    sound = ~(is_null | not_positive | high_low | off_calendar)
-    repeated = sound & (sound.cast(pl.Int64).cum_sum().over("symbol", "session") > 1)
-    return (
+    fault = (
         pl.when(is_null).then(pl.lit("null"))
         .when(not_positive).then(pl.lit("not_positive"))
         .when(high_low).then(pl.lit("high_low"))
-        .when(off_calendar).then(pl.lit("not_a_session"))
-        .when(repeated).then(pl.lit("duplicate"))
+        .when(pl.Series(~np.asarray(is_session(days)), dtype=pl.Boolean)).then(pl.lit("not_a_session"))
     )  # fmt: skip
+    judged = frame.with_columns(fault=fault)
+    # In a second step: only of sound rows is a later one a repeat.
+    repeated = pl.col("fault").is_null() & ~pl.struct("symbol", "session", "fault").is_first_distinct()
+    return judged.with_columns(fault=pl.when(repeated).then(pl.lit("duplicate")).otherwise(pl.col("fault")))
 
 
 def _describe(schema: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ Knows how to read and check; the models themselves stand next to the code they c
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,8 +42,8 @@ def load_config(path: Path | str, model: type[ConfigT], overrides: Sequence[str]
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(str(path), "", f"cannot be read ({exc})") from exc
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+        data = yaml.load(text, _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: a date such as 2020-02-30
         raise ConfigError(str(path), "", f"is not YAML ({' '.join(str(exc).split())})") from exc
     data = {} if data is None else data
     if not isinstance(data, dict):
@@ -58,9 +58,11 @@ def parse_config(data: Mapping[str, Any], model: type[ConfigT], file: str) -> Co
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        fault = exc.errors(include_url=False)[0]
+        faults = exc.errors(include_url=False)
+        # A misspelt required key is reported twice, as missing and as unknown: the second says what to mend.
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join(str(part) for part in fault["loc"])
-        problem = str(fault["msg"])
+        problem = str(fault["msg"]).removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             problem = "unknown key" + _suggestion(model, fault["loc"])
         raise ConfigError(file, key, problem) from None
@@ -68,28 +70,52 @@ def parse_config(data: Mapping[str, Any], model: type[ConfigT], file: str) -> Co
 
 def _apply_override(data: dict[str, Any], override: str, file: str) -> None:
     key, separator, value = override.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise ConfigError(file, override, "--set takes dotted.key=value")
     *parents, leaf = key.split(".")
     node = data
     for parent in parents:
-        child = node.setdefault(parent, {})
+        if node.get(parent) is None:  # absent, or a group whose keys are all commented out
+            node[parent] = {}
+        child = node[parent]
         if not isinstance(child, dict):
             raise ConfigError(file, key, f"{parent!r} is not a group of keys")
         node = child
     try:
-        node[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as exc:
+        node[leaf] = yaml.load(value, _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError) as exc:
         raise ConfigError(file, key, f"value {value!r} is not YAML") from exc
 
 
 def _suggestion(model: type[BaseModel], location: Sequence[int | str]) -> str:
     """`` (did you mean 'hidden'?)`` for the nearest known key beside the unknown one."""
-    owner: Any = model
+    owners = [model]
     for part in location[:-1]:
-        field = getattr(owner, "model_fields", {}).get(part)
-        if field is None:
-            return ""
-        owner = field.annotation
-    close = difflib.get_close_matches(str(location[-1]), list(getattr(owner, "model_fields", {})), n=1)
+        # A position in a list, a key of a dict or the tag of a union names no field: the owners stay.
+        fields = [owner.model_fields[part] for owner in owners if isinstance(part, str) and part in owner.model_fields]
+        owners = [found for field in fields for found in _models_in(field.annotation)] if fields else owners
+    known = [name for owner in owners for name in owner.model_fields]
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models an annotation holds: ``Sub`` in ``Sub | None``, ``list[Sub]``, ``dict[str, Sub]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML says keys are unique; PyYAML silently keeps the last, and the edit above it is lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node

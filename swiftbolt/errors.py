@@ -19,6 +19,7 @@ SwiftBoltError
 ├── EnvironmentFault          the machine is not as needed: a port taken, another demo running
 └── ServingError
     ├── NoRelease             nothing has been promoted yet
+    ├── NoForecast            the release has none for that symbol or model
     └── NoMemberAnswered      every model failed or was late
 
 Every class keeps its fields in ``args``, so that an error survives pickling between Ray workers.
@@ -131,6 +132,10 @@ class ServingError(SwiftBoltError):
 
 class NoRelease(ServingError):
     """Nothing has been promoted yet."""
+
+
+class NoForecast(ServingError):
+    """The promoted release holds no forecast for that symbol or model."""
 
 
 class NoMemberAnswered(ServingError):

@@ -10,7 +10,7 @@ one function, in closed form, so that no two published numbers can disagree.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 
 import numpy as np
@@ -30,11 +30,15 @@ QUANTILE_COLUMNS: tuple[str, ...] = tuple(f"q_{level:g}" for level in LEVELS)
 Z_Q: Float64 = ndtri(np.array(LEVELS))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Forecast:
     """One symbol's distribution of the cumulative log return after ``origin``, the last session seen.
 
     Row h of each array belongs to ``horizons[h]``, in sessions; column q of ``quantiles_HQ`` to ``LEVELS[q]``.
+    Equal when every field is, bit for bit.
+
+    Raises:
+        DataError: quantiles are not finite, cross or coincide; or mean, sd and p_up are not those of the quantiles.
     """
 
     symbol: str
@@ -47,9 +51,20 @@ class Forecast:
     p_up_H: Float64
 
     def __post_init__(self) -> None:
-        _check(self.quantiles_HQ[None], self.horizons, f"{self.model} {self.symbol} {self.origin}")
+        who = f"{self.model} {self.symbol} {self.origin}"
+        _check(self.quantiles_HQ[None], self.horizons, who)
+        if {self.mean_H.shape, self.sd_H.shape, self.p_up_H.shape} != {(len(self.horizons),)}:
+            raise DataError(f"{who}: mean, sd and p_up must have one value for each of {len(self.horizons)} horizons")
+        if not (self.sd_H > 0).all():
+            raise DataError(f"{who}: sd is not positive")
+        mean_H, sd_H = quantile_moments(self.quantiles_HQ)
+        if not (np.maximum(np.abs(self.mean_H - mean_H), np.abs(self.sd_H - sd_H)) <= 1e-6 * sd_H).all():
+            raise DataError(f"{who}: mean and sd are not those of the quantiles")
         if not np.allclose(self.p_up_H, probability_of_rise(self.quantiles_HQ), atol=1e-6, rtol=0):
-            raise DataError(f"{self.model} {self.symbol} {self.origin}: p_up is not 1 - F(0)")
+            raise DataError(f"{who}: p_up is not 1 - F(0)")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forecast) and _same_fields(self, other)
 
     @classmethod
     def from_quantiles(
@@ -70,10 +85,11 @@ class Forecast:
         )
 
     def at_horizons(self, horizons: Sequence[int]) -> Forecast:
-        """The same forecast at other horizons, interpolated.
+        """The same forecast at other horizons, interpolated; at fitted horizons it is the fitted one, bit for bit.
 
-        Mean and variance are linear in the horizon and so are the standardised quantiles; p_up follows.
-        Below the shortest fitted horizon mean and variance go to zero linearly.
+        Mean and variance are linear in the horizon, and so are the standardised quantiles up to the scale that
+        keeps their variance at one; p_up follows. Below the shortest fitted horizon mean and variance go to zero
+        linearly.
 
         Raises:
             ValueError: a horizon is below 1 or beyond the longest fitted one.
@@ -86,18 +102,32 @@ class Forecast:
         var_K = np.interp(wanted, known, np.array([0.0, *self.sd_H**2]))
         standard_HQ = (self.quantiles_HQ - self.mean_H[:, None]) / self.sd_H[:, None]
         standard_KQ = np.stack([np.interp(wanted, known[1:], standard_HQ[:, q]) for q in range(len(LEVELS))], axis=1)
+        # Between two shapes the blend's own variance is a little below one: two variables of unit variance
+        # that are not perfectly correlated have an average of less.
+        centre_K, spread_K = quantile_moments(standard_KQ)
+        standard_KQ = (standard_KQ - centre_K[:, None]) / spread_K[:, None]
+        quantiles_KQ = mean_K[:, None] + np.sqrt(var_K)[:, None] * standard_KQ
+        for k, horizon in enumerate(horizons):
+            if horizon in self.horizons:
+                quantiles_KQ[k] = self.quantiles_HQ[self.horizons.index(horizon)]
         return Forecast.from_quantiles(
             symbol=self.symbol,
             origin=self.origin,
             model=self.model,
             horizons=tuple(int(h) for h in horizons),
-            quantiles_HQ=mean_K[:, None] + np.sqrt(var_K)[:, None] * standard_KQ,
+            quantiles_HQ=quantiles_KQ,
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Forecasts:
-    """Many forecasts of one model, columnar: row n is ``symbol_N[n]`` seen at ``origin_N[n]``."""
+    """Many forecasts of one model, columnar: row n is ``symbol_N[n]`` seen at ``origin_N[n]``.
+
+    Equal when every field is, bit for bit and in the same order.
+
+    Raises:
+        DataError: fields differ in length, or quantiles are not finite, cross or coincide.
+    """
 
     model: str
     horizons: tuple[int, ...]
@@ -115,6 +145,9 @@ class Forecasts:
 
     def __len__(self) -> int:
         return len(self.symbol_N)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forecasts) and _same_fields(self, other)
 
     def __iter__(self) -> Iterator[Forecast]:
         for n in range(len(self)):
@@ -207,8 +240,8 @@ class Forecasts:
         horizons = tuple(sorted(int(h) for h in frame["horizon"].unique()))
         ordered = frame.sort("symbol", "origin", "horizon")
         first = ordered.filter(pl.col("horizon") == horizons[0])
-        if len(first) * len(horizons) != len(ordered):
-            raise DataError(f"{models[0]}: a horizon is missing for some origin")
+        if ordered["horizon"].to_list() != list(horizons) * len(first):
+            raise DataError(f"{models[0]}: a horizon is missing for some origin, or stands twice")
         return cls(
             model=str(models[0]),
             horizons=horizons,
@@ -282,11 +315,47 @@ def quantile_at(quantiles: Float64, probability: Float64) -> Float64:
     return np.asarray((left + (right - left) * (z - z_left) / (z_right - z_left))[..., 0])
 
 
+def pinball(quantiles: Float64, outcome: Float64) -> Float64:
+    """Pinball loss of each quantile, in units of the outcome.
+
+    Args:
+        quantiles: (..., Q) at ``LEVELS``.
+        outcome: (...).
+
+    Returns:
+        (..., Q): ``level * u`` where ``u = outcome - quantile`` is positive, ``(level - 1) * u`` where it is not.
+
+    Source:
+        Koenker and Bassett (1978), "Regression Quantiles", Econometrica 46(1).
+    """
+    above = np.asarray(outcome)[..., None] - quantiles
+    levels_Q = np.array(LEVELS)
+    return np.asarray(np.maximum(levels_Q * above, (levels_Q - 1.0) * above))
+
+
+def crps_from_quantiles(quantiles: Float64, outcome: Float64) -> Float64:
+    """Continuous ranked probability score: twice the mean pinball loss over ``LEVELS``; (..., Q) to (...).
+
+    The one definition used to fit, to stop early, to weigh and to score. Lower is better.
+
+    Source:
+        Gneiting and Ranjan (2011), "Comparing Density Forecasts Using Threshold- and Quantile-Weighted
+        Scoring Rules", Journal of Business & Economic Statistics 29(3), section 3.
+    """
+    return np.asarray(2.0 * np.mean(pinball(quantiles, outcome), axis=-1))
+
+
+def _same_fields(one: Forecast | Forecasts, other: Forecast | Forecasts) -> bool:
+    return all(np.array_equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+
+
 def _check(quantiles_NHQ: Float64, horizons: tuple[int, ...], who: str) -> None:
     if list(horizons) != sorted(set(horizons)) or not horizons or horizons[0] < 1:
         raise DataError(f"{who}: horizons must increase from at least 1, are {horizons}")
     if quantiles_NHQ.shape[1:] != (len(horizons), len(LEVELS)):
         raise DataError(f"{who}: quantiles have shape {quantiles_NHQ.shape}, need (N, {len(horizons)}, {len(LEVELS)})")
+    if quantiles_NHQ.dtype != np.float64:
+        raise DataError(f"{who}: quantiles must be float64, are {quantiles_NHQ.dtype}")
     if not np.isfinite(quantiles_NHQ).all():
         raise DataError(f"{who}: a quantile is not finite")
     if not (np.diff(quantiles_NHQ, axis=-1) > 0).all():

@@ -18,9 +18,11 @@ from swiftbolt.errors import DataError
 from swiftbolt.sessions import Sessions, as_day
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Panel:
     """What models learn from. R rows, S symbols, T sessions, F features.
+
+    Compared by identity: ``spec_hash`` and ``data_hash`` say whether two hold the same.
 
     Attributes:
         symbols: S names, ascending.
@@ -33,6 +35,9 @@ class Panel:
         feature_names: F names.
         spec_hash: identifies the feature set; artifacts refuse another.
         data_hash: identifies the bars and actions the panel was made from.
+
+    Raises:
+        DataError: one of these promises is broken.
     """
 
     symbols: tuple[str, ...]
@@ -50,19 +55,30 @@ class Panel:
         rows = len(self.session_R)
         if list(self.symbols) != sorted(set(self.symbols)):
             raise DataError("panel symbols must be ascending and distinct")
+        if not len(self.sessions) or not (np.diff(self.sessions) > np.timedelta64(0)).all():
+            raise DataError("panel sessions must be ascending and at least one")
         if self.offsets.shape != (len(self.symbols) + 1,) or self.offsets[0] != 0 or self.offsets[-1] != rows:
             raise DataError("panel offsets do not span its rows")
+        if (np.diff(self.offsets) < 0).any():
+            raise DataError("panel offsets decrease")
         if self.close_R.shape != (rows,) or self.log_price_R.shape != (rows,):
             raise DataError("panel columns differ in length")
         if self.features_RF.shape != (rows, len(self.feature_names)):
             raise DataError(
                 f"panel features have shape {self.features_RF.shape}, need ({rows}, {len(self.feature_names)})"
             )
-        if not (np.isfinite(self.log_price_R).all() and np.isfinite(self.close_R).all()):
-            raise DataError("panel prices must be finite")
-        for s in range(len(self.symbols)):
+        if not (np.isfinite(self.log_price_R).all() and np.isfinite(self.close_R).all() and (self.close_R > 0).all()):
+            raise DataError("panel prices must be finite and positive")
+        if rows and not (self.session_R.min() >= 0 and self.session_R.max() < len(self.sessions)):
+            raise DataError("panel rows lie outside its sessions")
+        warm_R = np.asarray(np.isfinite(self.features_RF).all(axis=1)).astype(np.int8)
+        for s, symbol in enumerate(self.symbols):
             if (np.diff(self.session_R[self.rows(s)]) <= 0).any():
-                raise DataError(f"{self.symbols[s]}: panel sessions do not increase")
+                raise DataError(f"{symbol}: panel sessions do not increase")
+            if (np.diff(warm_R[self.rows(s)]) < 0).any():
+                raise DataError(f"{symbol}: a feature is not finite after the warm-up")
+        if np.isinf(self.features_RF).any():
+            raise DataError("a panel feature is infinite")
 
     def rows(self, symbol: int | str) -> slice:
         """Rows of a symbol, by position or name.
@@ -74,6 +90,8 @@ class Panel:
             if symbol not in self.symbols:
                 raise DataError(f"{symbol} is not in the panel")
             symbol = self.symbols.index(symbol)
+        elif not 0 <= symbol < len(self.symbols):
+            raise DataError(f"no symbol {symbol} in a panel of {len(self.symbols)}")
         return slice(int(self.offsets[symbol]), int(self.offsets[symbol + 1]))
 
     @property
@@ -135,12 +153,19 @@ class Panel:
 
 
 def hash_arrays(*arrays: NDArray[np.generic] | str) -> str:
-    """SHA-256 over dtypes, shapes and bytes, in order; strings are hashed as UTF-8."""
+    """SHA-256 over dtypes, shapes and bytes, in order; strings are hashed as UTF-8.
+
+    Raises:
+        TypeError: an array holds objects, whose bytes are addresses.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         if isinstance(array, str):
-            digest.update(array.encode())
+            content = array.encode()
+            digest.update(f"str{len(content)}:".encode() + content)  # the length keeps "ab", "c" from being "a", "bc"
         else:
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            if array.dtype.hasobject:
+                raise TypeError("arrays of objects cannot be hashed by their bytes")
+            digest.update(f"{array.dtype.str}{array.shape}:".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -50,13 +50,33 @@ def panel_volatility(panel: Panel) -> NDArray[np.float64]:
     return np.asarray(np.maximum(sigma_R, VOLATILITY_FLOOR))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Standardiser:
-    """Centre and scale of each feature, fitted on training rows only. Values are clipped to +-``clip`` spreads."""
+    """Centre and scale of each feature, fitted on training rows only. Values are clipped to +-``clip`` spreads.
+
+    Raises:
+        DataError: centre and scale differ in length, are not finite, or a scale or ``clip`` is not positive.
+    """
 
     mean_F: NDArray[np.float32]
     sd_F: NDArray[np.float32]
     clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.mean_F.ndim != 1 or self.mean_F.shape != self.sd_F.shape:
+            raise DataError(f"centre and scale have shapes {self.mean_F.shape} and {self.sd_F.shape}")
+        if not (np.isfinite(self.mean_F).all() and np.isfinite(self.sd_F).all()):
+            raise DataError("centre and scale must be finite")
+        if not ((self.sd_F > 0).all() and self.clip > 0):
+            raise DataError("scale and clip must be positive")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Standardiser)
+            and self.clip == other.clip
+            and np.array_equal(self.mean_F, other.mean_F)
+            and np.array_equal(self.sd_F, other.sd_F)
+        )
 
     @classmethod
     def fit(cls, features_RF: NDArray[np.float32], clip: float = 5.0) -> Standardiser:
@@ -68,11 +88,13 @@ class Standardiser:
         if not len(features_RF) or not np.isfinite(features_RF).all():
             raise DataError("features must be finite and at least one row long to be standardised")
         wide = features_RF.astype(np.float64)
-        sd_F = wide.std(axis=0)
+        mean_F, sd_F = wide.mean(axis=0), wide.std(axis=0)
+        # A feature that never moved in training carries nothing: leave its scale at one. Neither does one whose
+        # last bit alone flickers, which division by so small a spread would blow up to the size of the others.
+        still_F = sd_F <= np.maximum(1e-12, np.finfo(np.float32).eps * np.abs(mean_F))
         return cls(
-            mean_F=wide.mean(axis=0).astype(np.float32),
-            # A feature that never moved in training carries nothing: leave its scale at one.
-            sd_F=np.where(sd_F > 1e-12, sd_F, 1.0).astype(np.float32),
+            mean_F=mean_F.astype(np.float32),
+            sd_F=np.where(still_F, 1.0, sd_F).astype(np.float32),
             clip=clip,
         )
 

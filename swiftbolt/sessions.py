@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -23,9 +24,12 @@ def all_sessions() -> Sessions:
     """Every NYSE session from 1960 to 2039, ascending, dtype ``datetime64[D]``, read-only."""
     import exchange_calendars  # heavy: pandas and every exchange of the world
 
-    calendar: Any = exchange_calendars.get_calendar(
-        EXCHANGE, start=FIRST_SESSION.isoformat(), end=LAST_SESSION.isoformat()
-    )
+    with warnings.catch_warnings():
+        # exchange_calendars 4.13 calls what pandas 3.1 deprecates; nobody who uses us can do anything about it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        calendar: Any = exchange_calendars.get_calendar(
+            EXCHANGE, start=FIRST_SESSION.isoformat(), end=LAST_SESSION.isoformat()
+        )
     sessions: Sessions = calendar.sessions.to_numpy().astype("datetime64[D]")
     sessions.flags.writeable = False
     return sessions
@@ -33,8 +37,8 @@ def all_sessions() -> Sessions:
 
 def as_day(day: date | np.datetime64) -> np.datetime64:
     """``day`` as ``datetime64[D]``."""
-    found: np.datetime64 = np.asarray(day, dtype="datetime64[D]")[()]
-    return found
+    day64: np.datetime64 = np.array([day], dtype="datetime64[D]")[0]
+    return day64
 
 
 def sessions_between(first: date | np.datetime64, last: date | np.datetime64) -> Sessions:

@@ -14,14 +14,22 @@ def default_home() -> Path:
     """The user's data directory, absolute."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "swiftbolt"
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "swiftbolt"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The XDG specification: a relative path is to be ignored.
+    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "swiftbolt"
 
 
 class Settings(BaseSettings):
     """Read from the environment each time it is constructed; nothing is read at import."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        # By name means from the environment too: without the prefix, HOME would be read as `home`.
+        env_prefix="SWIFTBOLT_",
+        env_ignore_empty=True,
+    )
 
     home: Path = Field(default_factory=default_home, validation_alias="SWIFTBOLT_HOME")
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")

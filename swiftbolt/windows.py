@@ -95,11 +95,8 @@ def fold_origins(panel: Panel, fold: Fold) -> Sessions:
 def has_window(panel: Panel, look_back: int) -> NDArray[np.bool_]:
     """True for rows whose last ``look_back`` rows, itself included, are of one symbol and past its warm-up."""
     good: NDArray[np.bool_] = np.asarray(np.isfinite(panel.features_RF).all(axis=1))
-    run = np.zeros(len(good), dtype=np.int64)
+    count_R = np.zeros(len(good), dtype=np.int64)
     for s in range(len(panel.symbols)):
         rows = panel.rows(s)
-        inside = good[rows]
-        counted = np.cumsum(inside)
-        since_bad = np.maximum.accumulate(np.where(inside, 0, counted))
-        run[rows] = counted - since_bad
-    return run >= look_back
+        count_R[rows] = np.cumsum(good[rows])  # without a gap: a panel is finite after the warm-up
+    return count_R >= look_back

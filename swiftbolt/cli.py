@@ -1,0 +1,90 @@
+"""The command line: ``swiftbolt --help``. Here are the list of verbs, the exit codes, and nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from swiftbolt import __version__
+from swiftbolt.console import note, print_line
+from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, StoreUnavailable, SwiftBoltError
+from swiftbolt.verbs import data, evaluation, local, machine, releases
+
+# Verbs in the order of --help. A new one is a function under verbs/ and a line here.
+VERBS: tuple[Callable[..., None], ...] = (
+    data.ingest,
+    data.features,
+    evaluation.evaluate,
+    machine.retrain,
+    releases.runs,
+    releases.releases,
+    releases.promote,
+    releases.rollback,
+    releases.forecast,
+    machine.doctor,
+    local.demo,
+    local.stop,
+)
+# Verbs that hand what they do not know to the program they start.
+PASSING_ON: tuple[Callable[..., None], ...] = (machine.serve,)
+
+# The first class that fits decides. Any other SwiftBoltError is 1.
+EXIT_CODES: tuple[tuple[type[SwiftBoltError], int], ...] = (
+    (ConfigError, 2),
+    (DataError, 2),
+    (StoreUnavailable, 3),
+    (EnvironmentFault, 4),
+)
+OTHER_ERROR = 1
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+for verb in VERBS:
+    app.command()(verb)
+for verb in PASSING_ON:
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"swiftbolt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def swiftbolt(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Train, evaluate and serve stock forecasts on Ray."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; what went wrong is one line on stderr."""
+    command: Any = typer.main.get_command(app)
+    try:
+        status = command.main(args=list(arguments) or ["--help"], prog_name="swiftbolt", standalone_mode=False)
+    except SwiftBoltError as exc:
+        note(f"error: {_one_line(exc)}")
+        return next((code for kind, code in EXIT_CODES if isinstance(exc, kind)), OTHER_ERROR)
+    except typer.TyperException as exc:  # an option or argument that does not fit
+        note(f"error: {_one_line(exc.format_message())} (see swiftbolt --help)")
+        return exc.exit_code
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Entry point of the ``swiftbolt`` program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+if __name__ == "__main__":
+    main()

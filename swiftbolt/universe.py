@@ -1,0 +1,44 @@
+"""A universe: the symbols that are worked on together, and the range of sessions. One YAML file each."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pydantic import Field, field_validator, model_validator
+
+from swiftbolt.config import Strict
+
+
+class Universe(Strict):
+    """``configs/universes/*.yaml``."""
+
+    symbols: tuple[str, ...] = Field(min_length=1, description="Ticker symbols, each once.")
+    start: date | None = Field(None, description="First session; null takes all there are.")
+    end: date | None = Field(None, description="Last session; null takes all there are.")
+    min_sessions: int = Field(750, ge=1, description="Symbols with fewer sessions are reported, not trained on.")
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _text(cls, symbols: object) -> object:
+        for symbol in symbols if isinstance(symbols, (list, tuple)) else ():
+            if not isinstance(symbol, str):
+                # YAML reads ON and NO as true and false.
+                raise ValueError(f"{symbol!r} is not text; put symbols such as 'ON' and 'NO' in quotes")
+        return symbols
+
+    @field_validator("symbols")
+    @classmethod
+    def _distinct(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
+        blank = [symbol for symbol in symbols if not symbol or symbol != symbol.strip()]
+        if blank:
+            raise ValueError(f"{blank[0]!r} is not a symbol")
+        repeated = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} stands there more than once")
+        return symbols
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Universe:
+        if self.start is not None and self.end is not None and self.start > self.end:
+            raise ValueError(f"start {self.start} is after end {self.end}")
+        return self

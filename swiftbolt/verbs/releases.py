@@ -1,0 +1,150 @@
+"""Verbs about what retrains left: runs, releases, promote, rollback, forecast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swiftbolt.console import note, print_json, print_line, print_table
+from swiftbolt.errors import ConfigError, NoForecast, NoRelease, NotFound
+from swiftbolt.verbs.shared import AsJson, open_store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RUN_FIELDS = ("run", "kind", "state", "done", "failed", "total", "seconds")
+RELEASE_FIELDS = ("version", "run", "active", "release_digest", "origin", "created")
+SYMBOLS_NAMED = 20  # of a long list, in a message
+HOW_TO_RETRAIN = "swiftbolt retrain --config configs/retrain/demo.yaml"
+
+
+def runs(as_json: AsJson = False) -> None:
+    """List the retrains and sweeps and how far each has come."""
+    with open_store() as store:
+        rows = [_fields(run, RUN_FIELDS) for run in store.runs()]
+    _show(rows, as_json, f"no run yet; start one with: {HOW_TO_RETRAIN}")
+
+
+def releases(as_json: AsJson = False) -> None:
+    """List the releases; the active one is served."""
+    with open_store() as store:
+        rows = [_fields(release, RELEASE_FIELDS) for release in store.releases()]
+    _show(rows, as_json, f"no release yet; make one with: {HOW_TO_RETRAIN}")
+
+
+def promote(
+    version: Annotated[int | None, typer.Argument(help="The version to serve; without it the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a release from now on. It is one atomic step."""
+    with open_store() as store:
+        _show_active(store.promote(version), as_json)
+
+
+def rollback(as_json: AsJson = False) -> None:
+    """Serve the release again that was active before."""
+    with open_store() as store:
+        _show_active(store.rollback(), as_json)
+
+
+def forecast(
+    symbol: Annotated[str, typer.Argument(help="Ticker symbol.")],
+    horizon: Annotated[int | None, typer.Option(help="Sessions ahead; without it those that were fitted.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the active release forecasts for a symbol, the ensemble first, then each model."""
+    symbol = symbol.upper()
+    with open_store() as store:
+        release = store.active_release()
+        if release is None:
+            raise NoRelease("nothing is promoted yet; do it with: swiftbolt promote")
+        known = store.forecasts(release.version, symbol)
+        if known.is_empty():
+            held = store.forecasts(release.version)["symbol"].unique().sort().head(SYMBOLS_NAMED)
+            raise NoForecast(f"release {release.version} holds no forecast of {symbol}; it holds {', '.join(held)}")
+        origin = known["origin"][0]
+        bars = store.bars(symbols=[symbol], end=origin)
+        if not len(bars):
+            raise NotFound(f"the store holds no bars of {symbol} up to {origin}; bring them with: swiftbolt ingest")
+        close = bars.frame["close"][-1]
+    rows = forecast_rows(known, close, horizon)
+    if as_json:
+        head = {"symbol": symbol, "release": release.version, "origin": origin, "current_price": close}
+        print_json({**head, "forecasts": rows})
+        return
+    print_table([_readable(row) for row in rows], f"{symbol}, {close:,.2f} on {origin} (release {release.version})")
+
+
+def forecast_rows(known: pl.DataFrame, close: float, horizon: int | None) -> list[dict[str, Any]]:
+    """Stored forecasts of one symbol and origin in dollars: one row per model and horizon, the ensemble first.
+
+    Args:
+        known: frame as ``Forecasts.to_frame``, of any number of models.
+        close: last raw close; targets are what a holder has who reinvests dividends.
+        horizon: sessions ahead, interpolated where it was not fitted; None takes those that were.
+
+    Raises:
+        ConfigError: the horizon is below 1 or beyond the longest that was fitted.
+    """
+    from swiftbolt.forecast import LEVELS, Forecasts
+
+    low, middle, high = (LEVELS.index(level) for level in (0.025, 0.5, 0.975))
+    rows = []
+    for model in sorted(known["model"].unique(), key=lambda name: (name != "ensemble", name)):
+        one = next(iter(Forecasts.from_frame(known.filter(model=model))))
+        if horizon is not None:
+            if not 1 <= horizon <= one.horizons[-1]:
+                raise ConfigError("swiftbolt forecast", "--horizon", f"must lie between 1 and {one.horizons[-1]}")
+            one = one.at_horizons([horizon])
+        for h, sessions in enumerate(one.horizons):
+            quantiles, p_up = one.quantiles_HQ[h].tolist(), float(one.p_up_H[h])
+            rows.append(
+                {
+                    "model": model,
+                    "horizon": sessions,
+                    "price_target": close * math.exp(quantiles[middle]),
+                    "lower_ci": close * math.exp(quantiles[low]),
+                    "upper_ci": close * math.exp(quantiles[high]),
+                    "direction": "up" if p_up >= 0.5 else "down",
+                    "confidence": max(p_up, 1 - p_up),
+                    "mean": float(one.mean_H[h]),
+                    "sd": float(one.sd_H[h]),
+                    "p_up": p_up,
+                }
+            )
+    return rows
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": row["model"],
+        "sessions ahead": row["horizon"],
+        "target": row["price_target"],
+        "95 % interval": f"{row['lower_ci']:,.2f} to {row['upper_ci']:,.2f}",
+        "direction": row["direction"],
+        "confidence": f"{row['confidence']:.1%}",
+    }
+
+
+def _show_active(release: object, as_json: bool) -> None:
+    row = _fields(release, RELEASE_FIELDS)
+    if as_json:
+        print_json(row)
+    else:
+        print_line(f"release {row['version']} is active: run {row['run']}, forecasts from {row['origin']}")
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, when_empty: str) -> None:
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows)
+    else:
+        note(when_empty)
+
+
+def _fields(row: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}

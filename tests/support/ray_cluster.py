@@ -1,0 +1,52 @@
+"""The one local Ray cluster that all Ray tests of a session share. Importing this imports no Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NAMESPACE = "swiftbolt-tests"
+CPUS = 2
+OBJECT_STORE_BYTES = 200_000_000
+
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",  # else a token in the home directory of whoever runs the tests would decide
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """Start Ray on this machine, yield its namespace, and end it with the test session."""
+    import ray
+
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    # Directly under the temporary directory: socket paths within may have at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    try:
+        ray.init(
+            num_cpus=CPUS,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(folder),
+        )
+        yield NAMESPACE
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

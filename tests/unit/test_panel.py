@@ -1,0 +1,178 @@
+"""The panel's promises and its ways of finding rows."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import fields, replace
+from datetime import date
+
+import numpy as np
+import pytest
+from support.by_hand import panel_at, sessions_from
+
+from swiftbolt.errors import DataError
+from swiftbolt.panel import Panel, hash_arrays
+
+NAN = math.nan
+D = sessions_from(6)
+
+
+@pytest.fixture
+def panel() -> Panel:
+    """AAA on sessions 0, 1, 3 and BBB on 1, 2, 3 and 4, of five; the first row of each is warm-up."""
+    return panel_at(
+        {"AAA": {0: 1.0, 1: 1.1, 3: 1.4}, "BBB": {1: 2.0, 2: 2.1, 3: 2.3, 4: 2.6}},
+        sessions=5,
+        features=[[NAN, 1], [2, 3], [4, 5], [NAN, NAN], [6, 7], [8, 9], [10, 11]],
+    )
+
+
+def changed(values: np.ndarray, row: int, value: float) -> np.ndarray:
+    values = values.copy()
+    values[row] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: {"symbols": ("BBB", "AAA")}, "ascending and distinct"),
+        (lambda p: {"symbols": ("AAA", "AAA")}, "ascending and distinct"),
+        (lambda p: {"sessions": p.sessions[::-1]}, "sessions must be ascending"),
+        (lambda p: {"sessions": p.sessions[[0, 1, 1, 2, 3]]}, "sessions must be ascending"),
+        (lambda p: {"sessions": p.sessions[:0]}, "sessions must be ascending and at least one"),
+        (lambda p: {"sessions": p.sessions[:4]}, "outside its sessions"),
+        (lambda p: {"session_R": changed(p.session_R, 0, -1)}, "outside its sessions"),
+        (lambda p: {"session_R": changed(p.session_R, 1, 0)}, "AAA: panel sessions do not increase"),
+        (lambda p: {"offsets": p.offsets[:2]}, "do not span"),
+        (lambda p: {"offsets": changed(p.offsets, 0, 1)}, "do not span"),
+        (lambda p: {"offsets": changed(p.offsets, 2, 6)}, "do not span"),
+        (lambda p: {"offsets": changed(p.offsets, 1, 9)}, "offsets decrease"),
+        (lambda p: {"close_R": p.close_R[:-1]}, "differ in length"),
+        (lambda p: {"log_price_R": p.log_price_R[:-1]}, "differ in length"),
+        (lambda p: {"features_RF": p.features_RF[:, :1]}, r"shape \(7, 1\), need \(7, 2\)"),
+        (lambda p: {"log_price_R": changed(p.log_price_R, 2, NAN)}, "prices must be finite"),
+        (lambda p: {"close_R": changed(p.close_R, 2, math.inf)}, "prices must be finite"),
+        (lambda p: {"close_R": changed(p.close_R, 2, 0.0)}, "prices must be finite and positive"),
+        (lambda p: {"features_RF": changed(p.features_RF, 5, NAN)}, "BBB: a feature is not finite after the warm-up"),
+        (lambda p: {"features_RF": changed(p.features_RF, 0, math.inf)}, "infinite"),
+    ],
+)
+def test_a_panel_refuses_a_broken_promise(panel, spoil, message):
+    with pytest.raises(DataError, match=message):
+        replace(panel, **spoil(panel))
+
+
+def test_rows_of_a_symbol_are_found_by_name_and_by_position(panel):
+    assert panel.rows("AAA") == panel.rows(0) == slice(0, 3)
+    assert panel.rows("BBB") == panel.rows(1) == slice(3, 7)
+
+
+@pytest.mark.parametrize("symbol", ["CCC", 2, -1])
+def test_a_symbol_that_is_not_there_raises(panel, symbol):
+    with pytest.raises(DataError, match=str(symbol)):
+        panel.rows(symbol)
+
+
+def test_every_row_knows_its_symbol_and_its_session(panel):
+    assert panel.symbol_R.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert panel.date_R.astype(object).tolist() == [D[0], D[1], D[3], D[1], D[2], D[3], D[4]]
+    assert panel.last_session == D[4]
+
+
+def test_log_returns_run_from_bar_to_bar_across_a_gap(panel):
+    assert panel.log_returns("AAA") == pytest.approx([0.1, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("day", "position"),
+    [(date(2019, 12, 31), -1), (D[0], 0), (D[2], 2), (date(2020, 1, 4), 1), (date(2030, 1, 1), 4)],
+)
+def test_position_is_that_of_the_last_session_not_later(panel, day, position):
+    assert panel.position(day) == position
+
+
+def test_a_panel_contains_its_sessions_and_nothing_else(panel):
+    assert D[0] in panel
+    assert np.datetime64(D[4]) in panel
+    assert date(2020, 1, 4) not in panel  # a Saturday
+    assert D[5] not in panel
+    assert date(2019, 12, 31) not in panel
+    assert "AAA" not in panel
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "rows"),
+    [
+        (D[1], D[3], [1, 2, 3, 4, 5]),
+        (date(2020, 1, 4), date(2020, 1, 6), [4]),  # Saturday to Monday
+        (date(2000, 1, 1), D[0], [0]),
+        (D[4], date(2030, 1, 1), [6]),
+        (date(2021, 1, 1), date(2030, 1, 1), []),
+        (date(2000, 1, 1), date(2001, 1, 1), []),
+    ],
+)
+def test_rows_between_two_days_include_both(panel, first, last, rows):
+    assert panel.rows_between(first, last).tolist() == rows
+
+
+def test_rows_at_origins_are_those_of_every_symbol_with_a_bar_there(panel):
+    assert panel.rows_at(np.array([D[0], D[3]], dtype="datetime64[D]")).tolist() == [0, 2, 5]
+    assert panel.rows_at(np.array([], dtype="datetime64[D]")).tolist() == []
+
+
+def test_selecting_keeps_the_sessions_and_the_rows_of_the_symbols(panel):
+    only = panel.select(["BBB"])
+    assert only.symbols == ("BBB",)
+    assert only.offsets.tolist() == [0, 4]
+    assert only.sessions is panel.sessions
+    assert only.log_price_R.tolist() == [2.0, 2.1, 2.3, 2.6]
+    np.testing.assert_array_equal(only.features_RF, panel.features_RF[3:])
+    both = panel.select(["BBB", "AAA", "BBB"])
+    assert both.symbols == panel.symbols
+    assert both.session_R.tolist() == panel.session_R.tolist()
+    assert len(panel.select([]).session_R) == 0
+    with pytest.raises(DataError, match="CCC is not in the panel"):
+        panel.select(["CCC"])
+
+
+def test_a_panel_survives_pickling_bit_for_bit(panel):
+    loaded = pickle.loads(pickle.dumps(panel))
+    for field in fields(Panel):
+        np.testing.assert_array_equal(getattr(loaded, field.name), getattr(panel, field.name))
+
+
+def test_panels_are_compared_by_identity_without_tripping_over_arrays(panel):
+    assert panel == panel
+    assert panel != replace(panel)
+    assert len({panel, panel}) == 1
+
+
+def test_hashes_differ_when_a_value_a_type_a_shape_or_the_order_does():
+    one = np.arange(4.0)
+    hashes = [
+        hash_arrays(one),
+        hash_arrays(one + 1e-12),
+        hash_arrays(one.astype(np.float32)),
+        hash_arrays(one.reshape(2, 2)),
+        hash_arrays(one[::-1]),
+        hash_arrays(one, "AAA"),
+        hash_arrays("AAA", one),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert hash_arrays(one) == hash_arrays(np.arange(8.0)[:4].copy())
+
+
+def test_hashes_know_where_one_string_ends_and_the_next_begins():
+    assert hash_arrays("ab", "c") != hash_arrays("a", "bc") != hash_arrays("abc")
+
+
+def test_a_view_hashes_like_its_copy():
+    grid = np.arange(12.0).reshape(3, 4)
+    assert hash_arrays(grid.T) == hash_arrays(np.ascontiguousarray(grid.T))
+
+
+def test_objects_cannot_be_hashed_because_their_bytes_are_addresses():
+    with pytest.raises(TypeError, match="objects"):
+        hash_arrays(np.array(["a", "b"], dtype=object))
