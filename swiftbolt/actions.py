@@ -114,13 +114,15 @@ class CorporateActions:
         return cls(frame=frame.select(list(ACTION_SCHEMA)).unique().sort(list(ACTION_SCHEMA)))
 
     def select(self, symbols: Iterable[str] | None = None, as_of: date | None = None) -> CorporateActions:
-        """Actions of ``symbols`` that had happened by ``as_of`` and, where that is recorded, were known by then."""
+        """Actions of ``symbols`` whose ex-date is not after ``as_of``.
+
+        When one was announced does not matter here: on its ex-date the market trades without it, whoever knew.
+        """
         frame = self.frame
         if symbols is not None:
             frame = frame.filter(pl.col("symbol").is_in(list(symbols)))
         if as_of is not None:
-            known = pl.col("known_at").is_null() | (pl.col("known_at") <= as_of)
-            frame = frame.filter((pl.col("ex_date") <= as_of) & known)
+            frame = frame.filter(pl.col("ex_date") <= as_of)
         return CorporateActions(frame=frame)
 
 

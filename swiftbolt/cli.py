@@ -10,7 +10,8 @@ import typer
 
 from swiftbolt import __version__
 from swiftbolt.console import note, print_line
-from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, StoreUnavailable, SwiftBoltError
+from swiftbolt.errors import SwiftBoltError
+from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
 from swiftbolt.verbs import data, evaluation, local, machine, releases
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
@@ -30,16 +31,6 @@ VERBS: tuple[Callable[..., None], ...] = (
 )
 # Verbs that hand what they do not know to the program they start.
 PASSING_ON: tuple[Callable[..., None], ...] = (machine.serve,)
-
-# The first class that fits decides. Any other SwiftBoltError is 1.
-EXIT_CODES: tuple[tuple[type[SwiftBoltError], int], ...] = (
-    (ConfigError, 2),
-    (DataError, 2),
-    (StoreUnavailable, 3),
-    (EnvironmentFault, 4),
-)
-OTHER_ERROR = 1
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 for verb in VERBS:
@@ -69,21 +60,20 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = command.main(args=list(arguments) or ["--help"], prog_name="swiftbolt", standalone_mode=False)
     except SwiftBoltError as exc:
-        note(f"error: {_one_line(exc)}")
-        return next((code for kind, code in EXIT_CODES if isinstance(exc, kind)), OTHER_ERROR)
+        note(one_line(exc))
+        return exit_code(exc)
     except typer.TyperException as exc:  # an option or argument that does not fit
-        note(f"error: {_one_line(exc.format_message())} (see swiftbolt --help)")
+        note(f"{one_line(exc.format_message())} (see swiftbolt --help)")
         return exc.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        note("interrupted")
+        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 
 def main() -> None:
     """Entry point of the ``swiftbolt`` program."""
     sys.exit(run(sys.argv[1:]))
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("trading",),
     ("monitoring",),
-    ("console", "local", "doctor", "demo", "verbs"),
+    ("exit_codes", "console", "local", "doctor", "demo", "verbs"),
     ("cli",),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -46,7 +48,7 @@ def expectation(function, quantiles: np.ndarray) -> float:
     edges = [-12.0, *KNOTS, 12.0]
     return sum(
         quad(lambda z: function(q_of_z(quantiles, z)) * norm.pdf(z), a, b, epsabs=1e-14, epsrel=1e-12)[0]
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     )
 
 

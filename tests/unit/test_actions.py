@@ -91,7 +91,7 @@ def test_actions_survive_pickling_and_have_no_hash():
         hash(actions)
 
 
-def test_selecting_as_of_a_session_leaves_out_what_came_later_or_was_not_known_yet():
+def test_selecting_as_of_a_session_goes_by_ex_date_whenever_it_was_announced():
     actions = CorporateActions.of(
         [
             act(D[1], "dividend", 1.0),
@@ -100,7 +100,7 @@ def test_selecting_as_of_a_session_leaves_out_what_came_later_or_was_not_known_y
             act(D[1], "split", 4.0, symbol="BBB"),
         ]
     )
-    assert [a.value for a in actions.select(as_of=D[2])] == [1.0, 4.0]
+    assert [a.value for a in actions.select(as_of=D[2])] == [1.0, 3.0, 4.0]
     assert [a.value for a in actions.select(["AAA"], as_of=D[3])] == [1.0, 3.0, 2.0]
     assert len(actions.select()) == 4
 
@@ -203,11 +203,11 @@ def test_adjusted_as_of_a_session_knows_no_later_bar_and_no_later_action():
     assert closes(adjusted(bars, actions, as_of=D[0])) == [100.0]
 
 
-def test_adjusted_as_of_a_session_leaves_out_an_action_that_was_recorded_later():
+def test_adjusted_applies_an_action_from_its_ex_date_also_where_it_was_recorded_later():
     bars = flat_bars({"AAA": [100.0, 50.0, 50.0]})
     late = CorporateActions.of([act(D[1], "split", 2.0, known_at=D[2])])
-    assert closes(adjusted(bars, late, as_of=D[1])) == [100.0, 50.0]
-    assert closes(adjusted(bars, late, as_of=D[2])) == [50.0, 50.0, 50.0]
+    assert closes(adjusted(bars, late, as_of=D[0])) == [100.0]
+    assert closes(adjusted(bars, late, as_of=D[1])) == [50.0, 50.0]
 
 
 def test_adjusted_ends_each_symbol_at_its_own_last_close():
@@ -293,7 +293,8 @@ def test_an_unusable_adjusted_close_is_skipped_wherever_it_stands(bad, row):
 def test_the_order_of_rows_does_not_matter():
     frame, _ = vendor()
     both = pl.concat([frame, frame.with_columns(symbol=pl.lit("BBB"))])
-    assert factors_from_adjusted_close(both.sample(fraction=1, shuffle=True, seed=1)) == factors_from_adjusted_close(both)
+    shuffled = both.sample(fraction=1, shuffle=True, seed=1)
+    assert factors_from_adjusted_close(shuffled) == factors_from_adjusted_close(both)
 
 
 # Real prices: raw closes and events in, the vendor's own total returns out.

@@ -25,8 +25,8 @@ class Study(Strict):
     name: str
     model: Model = Model()
     other: Model | None = None
-    members: list[Model] = []
-    by_name: dict[str, Model] = {}
+    members: tuple[Model, ...] = ()
+    by_name: dict[str, Model] = Field(default_factory=dict)
     start: date | None = None
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ def test_an_empty_file_is_an_empty_mapping(write):
         ("model.hidden=7", Study(name="a", model=Model(hidden=7))),
         ("model={hidden: 9}", Study(name="a", model=Model(hidden=9))),
         ("other.hidden=3", Study(name="a", model=Model(hidden=5), other=Model(hidden=3))),
-        ("members=[{hidden: 2}]", Study(name="a", model=Model(hidden=5), members=[Model(hidden=2)])),
+        ("members=[{hidden: 2}]", Study(name="a", model=Model(hidden=5), members=(Model(hidden=2),))),
         ("name=x=y", Study(name="x=y", model=Model(hidden=5))),
     ],
 )

@@ -76,7 +76,11 @@ def test_sessions_between_takes_ends_that_are_no_sessions():
 
 @pytest.mark.parametrize(
     ("first", "last"),
-    [(date(2001, 9, 11), date(2001, 9, 14)), (date(2020, 1, 3), date(2020, 1, 2)), (date(1950, 1, 1), date(1951, 1, 1))],
+    [
+        (date(2001, 9, 11), date(2001, 9, 14)),
+        (date(2020, 1, 3), date(2020, 1, 2)),
+        (date(1950, 1, 1), date(1951, 1, 1)),
+    ],
 )
 def test_a_range_without_a_session_raises(first, last):
     with pytest.raises(MissingSessions, match=f"between {first} and {last}"):

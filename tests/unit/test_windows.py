@@ -36,9 +36,7 @@ def fold_of(train: tuple[int, int], validation: tuple[int, int], known: int, tes
 
 def test_an_outcome_is_the_cumulative_log_return_to_the_h_th_session_after():
     panel = panel_at({"AAA": {0: 1.0, 1: 1.5, 2: 1.25, 3: 3.0}}, sessions=4)
-    np.testing.assert_array_equal(
-        outcomes(panel, (1, 2)), [[0.5, 0.25], [-0.25, 1.5], [1.75, NAN], [NAN, NAN]]
-    )
+    np.testing.assert_array_equal(outcomes(panel, (1, 2)), [[0.5, 0.25], [-0.25, 1.5], [1.75, NAN], [NAN, NAN]])
 
 
 def test_a_missing_bar_makes_the_outcomes_that_end_there_nan_and_moves_no_other():

@@ -1,0 +1,243 @@
+"""Retrain a universe and leave a release: ``python -m cluster.retrain --config configs/retrain/demo.yaml``.
+
+Bars from the store become a panel; Tune fans the per-symbol walk-forward out, Train runs the networks;
+the live fold's artifacts and forecasts become a release with its digest. Promotion is a verb of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import Field
+
+from cluster.progress import LineProgress
+from cluster.resources import Resources
+from swiftbolt.actions import CorporateActions
+from swiftbolt.artifact import Manifest, write_artifact
+from swiftbolt.config import load_config
+from swiftbolt.errors import DataError, ModelError, SwiftBoltError
+from swiftbolt.evaluation.evaluate import scorecard_context
+from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
+from swiftbolt.evaluation.scorecard import build_scorecard, ordered_scores, summary_lines
+from swiftbolt.evaluation.walk_forward import WalkForward, split_by_history, walk_forward
+from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
+from swiftbolt.features.engine import build_panel
+from swiftbolt.folds import Fold, make_folds
+from swiftbolt.local import use_token_authentication
+from swiftbolt.panel import Panel
+from swiftbolt.providers.base import Adjustment
+from swiftbolt.release import Release, write_release
+from swiftbolt.settings import Settings
+from swiftbolt.store import ArtifactRow, Store, resolve_url
+from swiftbolt.universe import Universe
+
+Line = Callable[[str], None]
+
+
+class RetrainConfig(RecipeConfig):
+    """``configs/retrain/*.yaml``."""
+
+    resources: Resources = Field(default_factory=Resources, description="Shares of the cluster.")
+
+
+def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, write: Line) -> Release:
+    """Do one retrain, from bars in the store to a release in the store.
+
+    Raises:
+        SwiftBoltError: the run failed; nothing was published, and the run is recorded as failed.
+    """
+    use_token_authentication(settings)
+    from cluster.fan_out import TuneExecutor
+    from cluster.networks import RayNetworkTrainer
+    from cluster.session import ray_session
+
+    config = load_config(config_path, RetrainConfig, overrides)
+    recipe = Recipe.read(config, config_path)
+    require_members(recipe, config_path)
+    universe = load_config(beside(config_path, config.universe), Universe)
+    url = resolve_url(settings)
+    with Store.connect(url) as store:
+        store.migrate()
+        panel, skipped = _load_panel(store, universe, recipe, write)
+        folds = make_folds(panel.sessions, recipe.folds, live=True)
+        started = time.monotonic()
+        run = store.start_run("retrain", recipe.to_json(), now=datetime.now(UTC))
+        write(
+            f"run {run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
+            f" {panel.sessions[0]} to {panel.last_session}"
+        )
+        progress = LineProgress(write=write, on_change=lambda done, failed, total: store.progress_run(
+            run, done=done, failed=failed, total=total))  # fmt: skip
+        storage = settings.home / "ray"
+        try:
+            with ray_session(settings, url):
+                result = walk_forward(
+                    panel,
+                    folds,
+                    recipe,
+                    executor=TuneExecutor(config.resources, storage, run),
+                    trainer=RayNetworkTrainer(
+                        num_workers=config.resources.train_workers,
+                        cpus_per_worker=config.resources.cpus_per_train_worker,
+                        use_gpu=config.resources.use_gpu,
+                        storage_path=storage,
+                        run_name=f"{run}-networks",
+                    ),
+                    progress=progress,
+                )
+            release = _publish(store, settings, run, panel, folds[-1], recipe, result, skipped, write)
+        except BaseException as exc:
+            # Also on interruption: a run must not stay "running" for ever.
+            store.finish_run(run, "failed", time.monotonic() - started, {**skipped, "run": _reason(exc)})
+            raise
+        finally:
+            for name in ("models", "networks"):
+                shutil.rmtree(storage / f"{run}-{name}", ignore_errors=True)
+        store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
+    write(f"run {run}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
+    return release
+
+
+def _load_panel(store: Store, universe: Universe, recipe: Recipe, write: Line) -> tuple[Panel, dict[str, str]]:
+    bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
+    missing = sorted(set(universe.symbols) - set(bars.symbols))
+    skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
+    needed = max(universe.min_sessions, recipe.folds.min_train_sessions)
+    bars, short = split_by_history(bars, needed)
+    skipped.update(short)
+    for reason in skipped.values():
+        write(f"skipped: {reason}")
+    if not len(bars):
+        raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
+    return build_panel(bars, store.actions(symbols=bars.symbols)), skipped
+
+
+def _publish(
+    store: Store,
+    settings: Settings,
+    run: str,
+    panel: Panel,
+    fold: Fold,
+    recipe: Recipe,
+    result: WalkForward,
+    skipped: Mapping[str, str],
+    write: Line,
+) -> Release:
+    """Write the release directory and its rows; the rows make it visible, all at once."""
+    absent = sorted(set(recipe.members) - set(result.live))
+    if absent:
+        raise ModelError(f"no release: {', '.join(absent)} failed on the live fold: {result.failures}")
+    scorecard = build_scorecard(
+        pl.concat([result.forecasts, result.drift]),
+        scorecard_context(panel, recipe, _adjustment(store.actions(symbols=panel.symbols)), skipped, result),
+    )
+    directory = settings.artifacts / run
+    staging = settings.artifacts / f".{run}"
+    try:
+        manifests = _write_artifacts(staging, panel, fold, recipe, result, scorecard)
+        release = write_release(
+            directory,
+            run=run,
+            manifests=manifests,
+            staging=staging,
+            ensemble=result.ensembles[fold.index],
+            forecasts=result.live_forecasts,
+            scorecard=scorecard,
+            skipped={**skipped, **result.failures},
+        )
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    version = store.publish_release(
+        run=run,
+        digest=release.release_digest,
+        origin=release.origin,
+        directory=str(directory),
+        reproducible=release.reproducible,
+        forecasts=result.live_forecasts,
+        results=_result_rows(scorecard),
+        artifacts=[
+            ArtifactRow(model=name, manifest=json.loads(manifest.to_json()), directory=str(directory / name))
+            for name, manifest in manifests.items()
+        ],
+    )
+    for line in summary_lines(scorecard):
+        write(line)
+    write(f"release {version}: {len(release.symbols)} symbols from {release.origin}, not promoted yet")
+    return release
+
+
+def _write_artifacts(
+    staging: Path, panel: Panel, fold: Fold, recipe: Recipe, result: WalkForward, scorecard: Mapping[str, object]
+) -> dict[str, Manifest]:
+    scores = scorecard.get("models", {})
+    assert isinstance(scores, dict)
+    return {
+        name: write_artifact(
+            staging / name,
+            name,
+            recipe.models[name].model_dump(mode="json"),
+            live.files,
+            panel=panel,
+            fold=fold,
+            seed=recipe.seed_of(name, fold.index),
+            scores=scores.get(name, {}),
+            notes=live.notes,
+        )
+        for name, live in result.live.items()
+    }
+
+
+def _adjustment(actions: CorporateActions) -> Adjustment:
+    """How the prices in the store stand to splits and dividends."""
+    kinds = set(actions.frame["kind"])
+    if "factor" in kinds:
+        return Adjustment.RAW_WITH_FACTORS
+    return Adjustment.RAW_WITH_ACTIONS if kinds else Adjustment.AS_GIVEN
+
+
+def _result_rows(scorecard: Mapping[str, Any]) -> pl.DataFrame:
+    """The scorecard as rows of ``model_results``."""
+    period = {
+        "test_period_start": scorecard["origins"]["first"],
+        "test_period_end": scorecard["origins"]["last"],
+    }
+    rows = [
+        {"model": name, "horizon": horizon, "metrics": json.dumps({**scores, **period}, sort_keys=True)}
+        for name, horizon, scores in ordered_scores(scorecard)
+    ]
+    return pl.DataFrame(rows, schema={"model": pl.String, "horizon": pl.Int32, "metrics": pl.String})
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line; exit codes as the ``swiftbolt`` command gives them."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.retrain", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="A file of configs/retrain/.")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="Change one key for this run.")
+    parsed = parser.parse_args(arguments)
+    try:
+        retrain(parsed.config, parsed.set, Settings(), lambda line: print(line, flush=True))
+    except SwiftBoltError as exc:
+        print(one_line(exc), file=sys.stderr)
+        return exit_code(exc)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""``make demo``: the main job on the bundled sample, from bars to an HTTP answer, on this machine alone.
+
+Starts processes and asks them questions; imports neither the cluster's nor the serving half.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from swiftbolt.errors import EnvironmentFault
+from swiftbolt.evaluation.scorecard import summary_lines
+from swiftbolt.local import (
+    Ports,
+    Services,
+    child_environment,
+    read_services,
+    require_free,
+    start_services,
+    stop_services,
+)
+from swiftbolt.settings import Settings
+
+HORIZONS_SHOWN = (1, 5, 20)
+UNIVERSE = Path("configs/universes/demo.yaml")
+RETRAIN = Path("configs/retrain/demo.yaml")
+SERVE = Path("configs/serve/local.yaml")
+
+
+def run_demo(settings: Settings, ports: Ports, project: Path, retrain_config: Path, console: Console) -> None:
+    """Ingest, retrain through a Ray job, promote, serve, print. Leaves the service running.
+
+    Args:
+        project: the checkout; its ``configs`` are used and it is what the job uploads.
+        retrain_config: relative to ``project``.
+
+    Raises:
+        EnvironmentFault: another demo runs, a port is taken, or a step failed; what was started is ended.
+    """
+    from swiftbolt.store import embedded, resolve_url
+
+    for needed in (UNIVERSE, retrain_config, SERVE):
+        if not (project / needed).is_file():
+            raise EnvironmentFault(f"{needed} is not here: run make demo in the project's own folder")
+    with _only_demo(settings):
+        running = read_services(settings)
+        if running is not None and running.is_alive:
+            raise EnvironmentFault(f"a demo is already running at {running.service_url}: run make stop first")
+        require_free(ports)
+        url = resolve_url(settings)
+        where = "the database in DATABASE_URL" if settings.database_url else f"embedded, {settings.postgres_data}"
+        services = start_services(settings, ports, url, where)
+        try:
+            console.print(f"Ray         {services.dashboard_url}  (dashboard and jobs, token authentication on)")
+            console.print(f"PostgreSQL  {where}")
+            _steps(settings, services, url, ports, project, retrain_config, console)
+        except BaseException:
+            console.print("stopping what was started ...")
+            stop_services(settings)
+            if settings.database_url is None:
+                embedded.stop(settings.postgres_data)
+            raise
+
+
+def stop_demo(settings: Settings) -> tuple[int, bool]:
+    """End the services and the embedded database. Returns (processes ended, database ended)."""
+    from swiftbolt.store import embedded
+
+    ended = stop_services(settings)
+    return ended, embedded.stop(settings.postgres_data)
+
+
+def _steps(
+    settings: Settings, services: Services, url: str, ports: Ports, project: Path, config: Path, console: Console
+) -> None:
+    environment = child_environment(settings, url)
+    command = [sys.executable, "-m", "swiftbolt.cli"]
+
+    def run(title: str, arguments: list[str]) -> None:
+        console.rule(title, align="left")
+        code = subprocess.run(arguments, env=environment, cwd=project, check=False).returncode
+        if code:
+            raise EnvironmentFault(f"{title} failed with exit code {code}; its output stands above")
+
+    run("ingest", [*command, "ingest", "--provider", "sample", "--universe", str(UNIVERSE)])
+    job_environment = {name: environment[name] for name in ("DATABASE_URL", "SWIFTBOLT_HOME")}
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "--logging-level", "warning"]
+    submit = [*ray, "job", "submit", "--log-style", "pretty", "--address", services.dashboard_url]
+    job = ["--working-dir", ".", "--", "python", "-m", "cluster.retrain", "--config", str(config)]
+    run("retrain", [*submit, "--runtime-env-json", json.dumps({"env_vars": job_environment}), *job])
+    run("promote", [*command, "promote"])
+    environment["RAY_ADDRESS"] = services.ray_address
+    serving = [sys.executable, "-m", "serve", "--config", str(SERVE), "--port", str(ports.service), "--detach"]
+    run("serve", serving)
+    console.rule("forecasts", align="left")
+    show_forecasts(services.service_url, console)
+    console.print(f"forecasts   {services.service_url}/api/ensemble/forecast?symbol=AAPL&horizon=5")
+    console.print(f"docs        {services.service_url}/docs")
+    console.print(f"dashboard   {services.dashboard_url}")
+    console.print("to end it   make stop")
+
+
+def show_forecasts(service_url: str, console: Console) -> None:
+    """Ask the running service and print what it answers: a table of forecasts, a table of scores."""
+    with httpx.Client(base_url=service_url, timeout=30.0) as client:
+        symbols = [row["symbol"] for row in _get(client, "/api/symbols") if row["has_forecast"]]
+        scorecard = _get(client, "/api/scorecard")
+        replies = {
+            symbol: {h: _get(client, "/api/ensemble/forecast", symbol=symbol, horizon=h) for h in HORIZONS_SHOWN}
+            for symbol in symbols
+        }
+    console.print(_forecast_table(replies))
+    for line in summary_lines(scorecard):
+        console.print(line)
+
+
+def _forecast_table(replies: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Table:
+    """One line per symbol and horizon, narrow enough for a terminal of 80 columns."""
+    origins = sorted({reply["as_of"] for by_horizon in replies.values() for reply in by_horizon.values()})
+    table = Table(title=f"ensemble forecasts after the close of {', '.join(origins)}, in dollars", title_justify="left")
+    for name in ("symbol", "last close", "sessions", "target", "95 % interval", "direction", "confidence", "agreement"):
+        table.add_column(name, justify="left" if name in ("symbol", "direction") else "right", no_wrap=True)
+    for symbol, by_horizon in replies.items():
+        for horizon, reply in by_horizon.items():
+            first = horizon == HORIZONS_SHOWN[0]
+            table.add_row(
+                symbol if first else "",
+                f"{reply['current_price']:,.2f}" if first else "",
+                str(horizon),
+                f"{reply['price_target']:,.2f}",
+                f"{reply['lower_ci']:,.2f} - {reply['upper_ci']:,.2f}",
+                reply["direction"],
+                f"{reply['confidence']:.1%}",
+                f"{reply['agreement']:.0%}",
+                end_section=horizon == HORIZONS_SHOWN[-1],
+            )
+    return table
+
+
+def _get(client: httpx.Client, path: str, **parameters: Any) -> Any:
+    try:
+        reply = client.get(path, params=parameters)
+    except httpx.HTTPError as exc:
+        raise EnvironmentFault(f"the service did not answer {path}: {exc}") from exc
+    if reply.status_code != 200:
+        raise EnvironmentFault(f"the service answered {path} with {reply.status_code}: {reply.text[:200]}")
+    return reply.json()
+
+
+@contextmanager
+def _only_demo(settings: Settings) -> Iterator[None]:
+    """Hold the lock that keeps a second demo out while this one is being set up."""
+    settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.run_directory / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentFault("another make demo is running: wait for it, or end it and run make stop") from None
+        yield

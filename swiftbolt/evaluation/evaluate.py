@@ -1,0 +1,148 @@
+"""``swiftbolt evaluate``: walk any panel forward and write forecasts.parquet, scorecard.json and report.html.
+
+The three files hold no clock time and no path, so that two runs of the same command give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from swiftbolt.artifact import code_version
+from swiftbolt.config import load_config
+from swiftbolt.errors import DataError
+from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
+from swiftbolt.evaluation.report import render_report
+from swiftbolt.evaluation.scorecard import build_scorecard
+from swiftbolt.evaluation.units import ProcessExecutor, SerialExecutor
+from swiftbolt.evaluation.walk_forward import Progress, WalkForward, split_by_history, walk_forward
+from swiftbolt.features.engine import build_panel
+from swiftbolt.folds import make_folds
+from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.panel import Panel
+from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.universe import Universe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """An evaluation with every file read and checked, before any data is."""
+
+    config: EvaluateConfig
+    recipe: Recipe
+    universe: Universe
+
+    @classmethod
+    def read(cls, path: Path, overrides: tuple[str, ...] = ()) -> Plan:
+        """Read ``path`` and the files it names.
+
+        Raises:
+            ConfigError: a file or key is wrong.
+        """
+        config = load_config(path, EvaluateConfig, overrides)
+        return cls(
+            config=config,
+            recipe=Recipe.read(config, path),
+            universe=load_config(beside(path, config.universe), Universe),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What an evaluation leaves behind."""
+
+    directory: Path
+    scorecard: dict[str, Any]
+    forecasts: int
+    skipped: Mapping[str, str]
+    failures: Mapping[str, str]
+
+
+def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, progress: Progress) -> Evaluation:
+    """Walk ``data`` forward and write the results into ``out``, which is created or replaced as a whole.
+
+    Args:
+        start: first origin to forecast; earlier sessions are history to learn from.
+
+    Raises:
+        DataError: no symbol has enough history.
+    """
+    if out.exists() and not (out.is_dir() and _is_ours(out)):
+        raise DataError(f"{out} exists and is not the result of an evaluation: choose another --out")
+    needed = max(plan.universe.min_sessions, plan.recipe.folds.min_train_sessions)
+    bars, skipped = split_by_history(data.bars, needed)
+    skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
+    if not len(bars):
+        raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))
+    panel = build_panel(bars, data.actions.select(symbols=bars.symbols))
+    folds = make_folds(panel.sessions, plan.recipe.folds, start=start)
+    workers = plan.config.workers
+    result = walk_forward(
+        panel,
+        folds,
+        plan.recipe,
+        executor=SerialExecutor() if workers == 1 else ProcessExecutor(workers),
+        trainer=InProcessTrainer(),
+        progress=progress,
+    )
+    scorecard = build_scorecard(
+        pl.concat([result.forecasts, result.drift]),
+        scorecard_context(panel, plan.recipe, data.adjustment, skipped, result),
+    )
+    _write(out, result, scorecard)
+    return Evaluation(
+        directory=out,
+        scorecard=scorecard,
+        forecasts=len(result.forecasts),
+        skipped=skipped,
+        failures=result.failures,
+    )
+
+
+def scorecard_context(
+    panel: Panel, recipe: Recipe, adjustment: Adjustment, skipped: Mapping[str, str], result: WalkForward
+) -> dict[str, Any]:
+    """What the scorecard's numbers rest on."""
+    return {
+        "adjustment": str(adjustment),
+        "code_version": code_version(),
+        "data_hash": panel.data_hash,
+        "spec_hash": panel.spec_hash,
+        "recipe": recipe.to_json(),
+        "symbols": list(panel.symbols),
+        "skipped": dict(sorted(skipped.items())),
+        "failures": dict(sorted(result.failures.items())),
+        "notes": list(result.notes),
+        "weights": {str(fold): dict(state.weights) for fold, state in sorted(result.ensembles.items())},
+    }
+
+
+def _is_ours(directory: Path) -> bool:
+    names = {path.name for path in directory.iterdir()}
+    return not names or names <= {"forecasts.parquet", "scorecard.json", "report.html"}
+
+
+def _write(out: Path, result: WalkForward, scorecard: dict[str, Any]) -> None:
+    """Write beside ``out`` and move into place, so that a killed run leaves nothing half written."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = out.parent / f".{out.name}.{os.getpid()}"
+    staging.mkdir()
+    try:
+        result.forecasts.write_parquet(staging / "forecasts.parquet")
+        text = json.dumps(scorecard, sort_keys=True, indent=1, allow_nan=False) + "\n"
+        (staging / "scorecard.json").write_text(text, encoding="utf-8")
+        (staging / "report.html").write_text(render_report(scorecard), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,155 @@
+"""The smallest piece of a walk-forward that can fail, be retried or run elsewhere: one model on one fold.
+
+Symbol-scoped models are cut further, into one unit per symbol. A unit takes values and returns values;
+an executor decides where it runs.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Protocol
+
+from threadpoolctl import threadpool_limits
+
+from swiftbolt.errors import SwiftBoltError
+from swiftbolt.evaluation.recipe import BASELINES, Recipe
+from swiftbolt.folds import Fold
+from swiftbolt.forecast import Forecasts
+from swiftbolt.models.registry import build_model
+from swiftbolt.panel import Panel
+from swiftbolt.windows import fold_origins
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """One model on one fold, for one symbol or (``symbol`` None) for the whole universe."""
+
+    model: str
+    fold: Fold
+    symbol: str | None
+
+    @property
+    def key(self) -> str:
+        """Name of the unit in ledgers and logs."""
+        return f"{self.model}/{self.symbol or 'universe'}/{'live' if self.fold.is_live else self.fold.index}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a unit left behind.
+
+    Attributes:
+        forecasts: from every validation and test origin, or None if it failed.
+        files: the fitted model's ``dump`` where the fold is live, else empty.
+        failure: None, or a sentence.
+        seconds: wall time; not part of any result.
+    """
+
+    unit: Unit
+    forecasts: Forecasts | None
+    files: dict[str, bytes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    failure: str | None = None
+    seconds: float = 0.0
+
+
+OnOutcome = Callable[[Outcome], None]
+
+
+class Executor(Protocol):
+    """Runs units somewhere, in any order, and reports each as it ends."""
+
+    def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        """Outcomes in the order of ``units``; a failing unit is an outcome, never an exception."""
+
+
+def plan_units(panel: Panel, recipe: Recipe, folds: Sequence[Fold]) -> list[Unit]:
+    """Units of every model that is not a network, symbols outermost so that shards hold whole symbols."""
+    names = [*BASELINES, *(name for name in recipe.members if name not in recipe.networks)]
+    scopes = {name: build_model(name, recipe.config_of(name)).scope for name in names}
+    pooled = [
+        Unit(model=name, fold=fold, symbol=None) for name in names if scopes[name] == "universe" for fold in folds
+    ]
+    apart = [
+        Unit(model=name, fold=fold, symbol=symbol)
+        for symbol in panel.symbols
+        for name in names
+        if scopes[name] == "symbol"
+        for fold in folds
+    ]
+    return pooled + apart
+
+
+def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
+    """Fit and forecast; whatever goes wrong becomes the outcome's ``failure``."""
+    started = time.perf_counter()
+    try:
+        with threadpool_limits(limits=1):
+            own = panel if unit.symbol is None else panel.select([unit.symbol])
+            model = build_model(unit.model, recipe.config_of(unit.model))
+            seed = recipe.seed_of(unit.model, unit.symbol or "", unit.fold.index)
+            model.fit(own, unit.fold, seed=seed)
+            forecasts = model.forecast(own, fold_origins(own, unit.fold))
+            files = model.dump() if unit.fold.is_live else {}
+    except SwiftBoltError as exc:
+        return Outcome(unit=unit, forecasts=None, failure=str(exc), seconds=time.perf_counter() - started)
+    except Exception as exc:  # noqa: BLE001 - one symbol's bug must not stop a universe; the reason is kept and shown
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        reason = f"{type(exc).__name__}: {exc} ({place.name}, line {place.lineno})"
+        return Outcome(unit=unit, forecasts=None, failure=reason, seconds=time.perf_counter() - started)
+    return Outcome(
+        unit=unit,
+        forecasts=forecasts,
+        files=files,
+        notes=tuple(model.notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class SerialExecutor:
+    """Runs units one after another in this process."""
+
+    def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        """See ``Executor``."""
+        outcomes = []
+        for unit in units:
+            outcomes.append(run_unit(panel, recipe, unit))
+            on_done(outcomes[-1])
+        return outcomes
+
+
+class ProcessExecutor:
+    """Runs units in processes of this machine; each gets the panel once."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        """See ``Executor``. Processes are spawned, not forked: forking under polars' threads can deadlock."""
+        outcomes: dict[int, Outcome] = {}
+        with ProcessPoolExecutor(
+            self.workers, mp_context=get_context("spawn"), initializer=_receive, initargs=(panel, recipe)
+        ) as pool:
+            waiting = {pool.submit(_run_received, unit): position for position, unit in enumerate(units)}
+            for future in as_completed(waiting):
+                outcome = future.result()
+                outcomes[waiting[future]] = outcome
+                on_done(outcome)
+        return [outcomes[position] for position in range(len(units))]
+
+
+_received: dict[str, tuple[Panel, Recipe]] = {}
+
+
+def _receive(panel: Panel, recipe: Recipe) -> None:
+    _received["work"] = (panel, recipe)
+
+
+def _run_received(unit: Unit) -> Outcome:
+    panel, recipe = _received["work"]
+    return run_unit(panel, recipe, unit)

@@ -1,0 +1,272 @@
+"""The one loop over folds, models and ensemble. Evaluation and retraining both call it, nothing else does.
+
+Where units run (an ``Executor``) and who trains networks (a ``NetworkTrainer``) are arguments; the
+numbers do not depend on them.
+
+The ensemble of a fold is set at fold start from forecasts that had matured by then: the validation
+forecasts of the first fold, and every earlier fold's test forecasts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from swiftbolt.bars import Bars
+from swiftbolt.ensemble.weights import EnsembleState, combine, fit_ensemble
+from swiftbolt.errors import InsufficientHistory, ModelError, SwiftBoltError
+from swiftbolt.evaluation.recipe import BASELINES, Recipe
+from swiftbolt.evaluation.units import Executor, Outcome, plan_units
+from swiftbolt.folds import Fold
+from swiftbolt.forecast import HORIZONS, Forecasts
+from swiftbolt.models.networks import NetworkTrainer, NeuralForecaster
+from swiftbolt.models.registry import build_model
+from swiftbolt.models.trained import NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
+from swiftbolt.panel import Panel
+from swiftbolt.windows import fold_origins, outcomes
+
+FORECAST_ORDER = ("naive", "arima", "xgboost", "lstm", "transformer", "ensemble")
+
+
+class Progress(Protocol):
+    """Told what is about to happen and what has happened; knows how to show it."""
+
+    def planned(self, stage: str, pieces: Sequence[str]) -> None:
+        """``pieces`` of work, named model/symbol/fold, lie ahead in ``stage``."""
+
+    def done(self, stage: str, piece: str, failure: str | None = None) -> None:
+        """One piece ended."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveModel:
+    """A member fitted on the live fold: its dumped files and the forecasts from the newest session."""
+
+    files: dict[str, bytes]
+    forecasts: Forecasts
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WalkForward:
+    """Everything a walk-forward produced.
+
+    Attributes:
+        forecasts: out-of-sample forecasts in the columns and order of forecasts.parquet.
+        drift: the same for ``naive_drift``, which is scored but not published.
+        live: members of the live fold, empty without one.
+        ensembles: the ensemble's state at the start of each fold, by fold index.
+        failures: what failed, by unit key, each with its reason.
+    """
+
+    forecasts: pl.DataFrame
+    drift: pl.DataFrame
+    live: dict[str, LiveModel]
+    live_forecasts: pl.DataFrame
+    ensembles: dict[int, EnsembleState]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def split_by_history(bars: Bars, needed: int) -> tuple[Bars, dict[str, str]]:
+    """Symbols with at least ``needed`` sessions, and a sentence for each of the others."""
+    counts = bars.sessions_per_symbol()
+    short = {
+        symbol: str(InsufficientHistory(symbol, needed, count)) for symbol, count in counts.items() if count < needed
+    }
+    return bars.select(symbols=[symbol for symbol in counts if symbol not in short]), short
+
+
+def walk_forward(
+    panel: Panel,
+    folds: Sequence[Fold],
+    recipe: Recipe,
+    *,
+    executor: Executor,
+    trainer: NetworkTrainer,
+    progress: Progress,
+) -> WalkForward:
+    """Fit every model on every fold and forecast every test origin.
+
+    Raises:
+        ModelError: no member produced a forecast on some fold, so that there is nothing to combine.
+    """
+    units = plan_units(panel, recipe, folds)
+    progress.planned("models", [unit.key for unit in units])
+    results = executor.run(panel, recipe, units, lambda o: progress.done("models", o.unit.key, o.failure))
+    gathered = _gather(results)
+    failures = {o.unit.key: o.failure for o in results if o.failure is not None}
+    trained, network_failures = _train_networks(panel, folds, recipe, trainer, progress)
+    gathered.update(trained)
+    failures.update(network_failures)
+
+    y_RH = outcomes(panel)
+    test_parts: list[pl.DataFrame] = []
+    drift_parts: list[pl.DataFrame] = []
+    past: dict[str, list[Forecasts]] = defaultdict(list)
+    ensembles: dict[int, EnsembleState] = {}
+    live: dict[str, LiveModel] = {}
+    live_forecasts = pl.DataFrame()
+    for fold in folds:
+        members = {name: gathered[name, fold.index] for name in recipe.members if (name, fold.index) in gathered}
+        if not members:
+            raise ModelError(f"no model could be fitted on fold {fold.index}: {_first_reason(failures)}")
+        if not past:
+            for name, fitted in members.items():
+                past[name].append(fitted.between(fold.validation.first, fold.validation.last))
+        state = fit_ensemble(
+            {name: Forecasts.concatenate(parts) for name, parts in past.items() if name in members},
+            realised_by(panel, y_RH, fold.known_through),
+            recipe.ensemble,
+        )
+        ensembles[fold.index] = state
+        if fold.test is None:
+            newest = {name: fitted.between(fold.known_through, fold.known_through) for name, fitted in members.items()}
+            live = {
+                name: LiveModel(files=fitted.files, forecasts=newest[name], notes=fitted.notes)
+                for name, fitted in members.items()
+            }
+            published = {**newest, "ensemble": combine(newest, state)}
+            naive = gathered.get(("naive", fold.index))
+            if naive is not None:
+                published["naive"] = naive.between(fold.known_through, fold.known_through)
+            live_forecasts = pl.concat([part.to_frame() for part in published.values() if len(part)])
+            continue
+        tests = {name: fitted.between(fold.test.first, fold.test.last) for name, fitted in members.items()}
+        for name, part in tests.items():
+            past[name].append(part)
+        shown = {**tests, "ensemble": combine(tests, state)}
+        for name in BASELINES:
+            if (name, fold.index) in gathered:
+                shown[name] = gathered[name, fold.index].between(fold.test.first, fold.test.last)
+        for name, part in shown.items():
+            frame = _with_outcomes(part, fold.index, panel, y_RH)
+            (drift_parts if name == "naive_drift" else test_parts).append(frame)
+    return WalkForward(
+        forecasts=_canonical(test_parts),
+        drift=_canonical(drift_parts),
+        live=live,
+        live_forecasts=live_forecasts,
+        ensembles=ensembles,
+        failures=failures,
+        notes=tuple(sorted({note for fitted in gathered.values() for note in fitted.notes})),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fitted:
+    """All symbols of one model on one fold."""
+
+    forecasts: Forecasts
+    files: dict[str, bytes]
+    notes: tuple[str, ...]
+
+    def between(self, first: date, last: date) -> Forecasts:
+        origins = self.forecasts.origin_N
+        return self.forecasts.take((origins >= np.datetime64(first)) & (origins <= np.datetime64(last)))
+
+
+def _gather(results: Sequence[Outcome]) -> dict[tuple[str, int], _Fitted]:
+    """Join the symbols of each model and fold; failed units are left out."""
+    parts: dict[tuple[str, int], list[Outcome]] = defaultdict(list)
+    for outcome in results:
+        if outcome.forecasts is not None:
+            parts[outcome.unit.model, outcome.unit.fold.index].append(outcome)
+    gathered = {}
+    for key, group in parts.items():
+        files: dict[str, bytes] = {}
+        for outcome in group:
+            files.update(outcome.files)
+        gathered[key] = _Fitted(
+            forecasts=Forecasts.concatenate([o.forecasts for o in group if o.forecasts is not None]),
+            files=files,
+            notes=tuple(sorted({note for o in group for note in o.notes})),
+        )
+    return gathered
+
+
+def _train_networks(
+    panel: Panel, folds: Sequence[Fold], recipe: Recipe, trainer: NetworkTrainer, progress: Progress
+) -> tuple[dict[tuple[str, int], _Fitted], dict[str, str]]:
+    """Train every network on every fold in one go, then forecast in this process."""
+    jobs = [_job(name, fold, recipe) for name in recipe.networks for fold in folds]
+    if not jobs:
+        return {}, {}
+    key_of = {(job.name, job.fold.index): f"{job.name}/universe/{_fold_name(job.fold)}" for job in jobs}
+    progress.planned("networks", list(key_of.values()))
+    try:
+        trained = trainer.train(panel, jobs, lambda job: progress.done("networks", key_of[job.name, job.fold.index]))
+    except SwiftBoltError as exc:
+        return {}, {key: str(exc) for key in key_of.values()}
+    fitted: dict[tuple[str, int], _Fitted] = {
+        (job.name, job.fold.index): _network_forecasts(panel, job, weights)
+        for job, weights in zip(jobs, trained, strict=True)
+    }
+    return fitted, {}
+
+
+def _job(name: NetworkName, fold: Fold, recipe: Recipe) -> TrainingJob:
+    config = recipe.models[name]
+    assert isinstance(config, NetworkConfig)
+    return TrainingJob(name=name, config=config, fold=fold, seed=recipe.seed_of(name, fold.index))
+
+
+def _network_forecasts(panel: Panel, job: TrainingJob, trained: TrainedNetwork) -> _Fitted:
+    model = build_model(job.name, job.config)
+    assert isinstance(model, NeuralForecaster)
+    model.adopt(trained)
+    return _Fitted(
+        forecasts=model.forecast(panel, fold_origins(panel, job.fold)),
+        files=model.dump() if job.fold.is_live else {},
+        notes=tuple(model.notes),
+    )
+
+
+def realised_by(panel: Panel, y_RH: np.ndarray, known_through: date) -> pl.DataFrame:
+    """Outcomes that had matured by ``known_through``: ``symbol, origin, horizon, realized``."""
+    last = panel.position(known_through)
+    frames = []
+    symbols = np.array(panel.symbols)[panel.symbol_R]
+    for h, horizon in enumerate(HORIZONS):
+        rows = np.flatnonzero((panel.session_R + horizon <= last) & np.isfinite(y_RH[:, h]))
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": pl.Series(symbols[rows].tolist(), dtype=pl.String),
+                    "origin": pl.Series(panel.date_R[rows], dtype=pl.Date),
+                    "horizon": pl.Series(np.full(len(rows), horizon), dtype=pl.Int32),
+                    "realized": y_RH[rows, h],
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def _with_outcomes(part: Forecasts, fold: int, panel: Panel, y_RH: np.ndarray) -> pl.DataFrame:
+    realised = realised_by(panel, y_RH, panel.last_session)
+    frame = part.to_frame().join(realised, on=["symbol", "origin", "horizon"], how="left", maintain_order="left")
+    columns = frame.columns
+    return frame.with_columns(fold=pl.lit(fold, dtype=pl.Int32)).select(*columns[:4], "fold", *columns[4:])
+
+
+def _canonical(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One frame sorted by symbol, origin, horizon and model, so that equal runs give equal bytes."""
+    if not parts:
+        return pl.DataFrame()
+    places = {name: place for place, name in enumerate(FORECAST_ORDER)}
+    rank = pl.col("model").replace_strict(places, default=len(places))
+    return pl.concat(parts).sort("symbol", "origin", "horizon", rank)
+
+
+def _fold_name(fold: Fold) -> str:
+    return "live" if fold.is_live else str(fold.index)
+
+
+def _first_reason(failures: Mapping[str, str]) -> str:
+    return next((f"{key}: {reason}" for key, reason in failures.items()), "no reason recorded")

@@ -1,0 +1,145 @@
+"""What a feature is, which ones a model was made with, and their values for a universe.
+
+Knows nothing of how any of them is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from swiftbolt.errors import DataError, SchemaError
+from swiftbolt.features.history import History
+from swiftbolt.features.rolling import Float64
+
+Family = Literal["momentum", "volatility", "trend", "volume", "mean_reversion"]
+
+KEYS = {"symbol": pl.String(), "session": pl.Date()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """One feature, declared once.
+
+    Attributes:
+        look_back: rows before its own that a value depends on; the first ``look_back`` rows of a symbol have none.
+        formula: what it is. O, H, L, C are adjusted prices, V volume, r the log return of a session, [-n] n
+            sessions earlier; mean, sd, max, min and ema run over the sessions that their index names.
+        degenerate: its value where the formula divides zero by zero: flat prices, no volume.
+        compute: one symbol's values; NaN where there is none and where the bars are degenerate.
+    """
+
+    name: str
+    family: Family
+    look_back: int
+    formula: str
+    degenerate: float
+    compute: Callable[[History], Float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSpec:
+    """An ordered set of features, as an artifact remembers it.
+
+    Attributes:
+        names: F names, in the order of the columns.
+        look_backs: F counts of earlier rows that a value depends on.
+        degenerate: F values for bars on which the formula is undefined.
+        warmup: the first ``warmup`` rows of a symbol have no features, whatever their look-backs.
+        version: raised whenever a formula changes under the same name.
+
+    Raises:
+        ValueError: names repeat, lengths differ, or the warm-up is shorter than a look-back.
+    """
+
+    names: tuple[str, ...]
+    look_backs: tuple[int, ...]
+    degenerate: tuple[float, ...]
+    warmup: int
+    version: int
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("feature names must be distinct")
+        if not len(self.names) == len(self.look_backs) == len(self.degenerate):
+            raise ValueError("every feature needs one look-back and one value for degenerate bars")
+        if not all(math.isfinite(value) for value in self.degenerate):
+            raise ValueError("values for degenerate bars must be finite")
+        for name, look_back in zip(self.names, self.look_backs, strict=True):
+            if look_back > self.warmup:
+                raise ValueError(f"{name} looks back {look_back} rows, the warm-up is only {self.warmup}")
+
+    @classmethod
+    def of(cls, features: Sequence[Feature], *, warmup: int, version: int) -> Self:
+        """The spec of ``features`` in their order."""
+        return cls(
+            names=tuple(feature.name for feature in features),
+            look_backs=tuple(feature.look_back for feature in features),
+            degenerate=tuple(feature.degenerate for feature in features),
+            warmup=warmup,
+            version=version,
+        )
+
+    @property
+    def spec_hash(self) -> str:
+        """SHA-256 over every field: two sets of features that may differ in a value differ in it."""
+        fields = [self.names, self.look_backs, self.degenerate, self.warmup, self.version]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Features:
+    """Features of one or more symbols, one row per bar, sorted by symbol and session.
+
+    ``frame`` has ``symbol, session`` and one float64 column per name of ``spec``: NaN in the first
+    ``spec.warmup`` rows of a symbol, finite in all others.
+
+    Raises:
+        SchemaError: the columns are others, or in another order.
+        DataError: rows are unsorted or double, or values are missing after the warm-up or present before.
+    """
+
+    frame: pl.DataFrame
+    spec: FeatureSpec
+
+    def __post_init__(self) -> None:
+        expected = KEYS | dict.fromkeys(self.spec.names, pl.Float64())
+        if list(self.frame.schema.items()) != list(expected.items()):
+            raise SchemaError(f"features must have exactly the columns {', '.join(expected)}, in this order")
+        row_R = _row_of_symbol(self.frame)
+        for name in self.spec.names:
+            if not np.array_equal(np.isfinite(self.frame[name].to_numpy()), row_R >= self.spec.warmup):
+                raise DataError(
+                    f"{name} must be finite after the first {self.spec.warmup} rows of a symbol, only there"
+                )
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Features) and self.spec == other.spec and self.frame.equals(other.frame)
+
+
+def _row_of_symbol(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """Position of each row among its symbol's.
+
+    Raises:
+        DataError: rows are not strictly ascending by symbol, then session.
+    """
+    runs = frame["symbol"].rle().struct.unnest()
+    lengths = runs["len"].to_numpy().astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    later_R = np.diff(frame["session"].to_numpy().astype("datetime64[D]").astype(np.int64), prepend=0) > 0
+    later_R[starts] = True
+    if not (later_R.all() and runs["value"].is_sorted() and runs["value"].is_unique().all()):
+        raise DataError("features are not sorted by symbol and session, or hold a row twice")
+    row_R: NDArray[np.int64] = np.arange(len(frame)) - np.repeat(starts, lengths)
+    return row_R

@@ -1,0 +1,175 @@
+"""A release: the live fold's artifacts and their forecasts from the universe's last session.
+
+On disk it is one directory::
+
+    release.json        what it is: run, origin, symbols, models, skipped symbols, release_digest
+    ensemble.json       weights and calibration
+    forecasts.parquet   every model's and the ensemble's forecast from the origin
+    scorecard.json      the walk-forward evaluation behind it
+    <model>/            one artifact per model: manifest.json and the model's files
+
+The directory is written beside its place and renamed into it, so that it is never half there. Which
+release is active is one row in the store, not anything in here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from swiftbolt.artifact import Manifest, read_artifact, read_manifest
+from swiftbolt.ensemble.weights import EnsembleState
+from swiftbolt.errors import ArtifactMismatch
+from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
+from swiftbolt.models.base import Model
+from swiftbolt.panel import hash_arrays
+
+FORECAST_KEYS = ["symbol", "origin", "horizon", "model"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What one retrain made, ready to be promoted.
+
+    Attributes:
+        release_digest: SHA-256 over weights, configurations, fold, data and spec hashes, ensemble state and
+            forecasts in canonical order; no run id, clock time or attempt enters it.
+        origin: the session the forecasts were made from.
+        skipped: symbols left out, each with its reason.
+        reproducible: False when workers came and went while it was trained.
+    """
+
+    run: str
+    release_digest: str
+    origin: date
+    symbols: tuple[str, ...]
+    models: tuple[str, ...]
+    skipped: dict[str, str]
+    spec_hash: str
+    data_hash: str
+    reproducible: bool = True
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps({**asdict(self), "origin": self.origin.isoformat()}, sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def read(cls, directory: Path) -> Release:
+        """Read ``release.json``.
+
+        Raises:
+            ArtifactMismatch: it is missing or is not one.
+        """
+        path = directory / "release.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data["origin"] = date.fromisoformat(data["origin"])
+            data["symbols"], data["models"] = tuple(data["symbols"]), tuple(data["models"])
+            return cls(**data)
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise ArtifactMismatch(f"{path}: is not a release ({exc})") from exc
+
+
+def release_digest(manifests: Mapping[str, Manifest], ensemble: EnsembleState, forecasts: pl.DataFrame) -> str:
+    """The digest of a release's content; same code, data, seed and device kind give the same."""
+    digest = hashlib.sha256()
+    for name in sorted(manifests):
+        manifest = manifests[name]
+        part: dict[str, Any] = {
+            "model": manifest.model,
+            "config": manifest.config,
+            "symbols": manifest.symbols,
+            "fold": manifest.fold,
+            "spec_hash": manifest.spec_hash,
+            "data_hash": manifest.data_hash,
+            "seed": manifest.seed,
+            "files": manifest.files,
+        }
+        digest.update(json.dumps(part, sort_keys=True).encode())
+    digest.update(ensemble.to_json().encode())
+    ordered = forecasts.sort(FORECAST_KEYS)
+    digest.update(ordered.select(pl.concat_str([pl.col(key).cast(pl.String) for key in FORECAST_KEYS], separator="|"))
+                  .to_series().str.join("\n").item().encode())  # fmt: skip
+    digest.update(hash_arrays(ordered.select(QUANTILE_COLUMNS).to_numpy()).encode())
+    return digest.hexdigest()
+
+
+def write_release(
+    directory: Path,
+    *,
+    run: str,
+    manifests: Mapping[str, Manifest],
+    staging: Path,
+    ensemble: EnsembleState,
+    forecasts: pl.DataFrame,
+    scorecard: Mapping[str, Any],
+    skipped: Mapping[str, str],
+    reproducible: bool = True,
+) -> Release:
+    """Finish the release whose artifacts already lie in ``staging`` and move it to ``directory`` in one step."""
+    any_manifest = next(iter(manifests.values()))
+    origin = forecasts["origin"].max()
+    assert isinstance(origin, date)
+    release = Release(
+        run=run,
+        release_digest=release_digest(manifests, ensemble, forecasts),
+        origin=origin,
+        symbols=tuple(sorted(forecasts["symbol"].unique())),
+        models=tuple(sorted(manifests)),
+        skipped=dict(sorted(skipped.items())),
+        spec_hash=any_manifest.spec_hash,
+        data_hash=any_manifest.data_hash,
+        reproducible=reproducible,
+    )
+    forecasts.sort(FORECAST_KEYS).write_parquet(staging / "forecasts.parquet")
+    (staging / "ensemble.json").write_text(ensemble.to_json(), encoding="utf-8")
+    (staging / "scorecard.json").write_text(json.dumps(scorecard, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    (staging / "release.json").write_text(release.to_json(), encoding="utf-8")
+    if directory.exists():
+        shutil.rmtree(directory)
+    os.replace(staging, directory)
+    return release
+
+
+def verify_release(directory: Path) -> Release:
+    """Recompute the digest from what lies on disk.
+
+    Raises:
+        ArtifactMismatch: something in the directory is not what was released.
+    """
+    release = Release.read(directory)
+    manifests = {name: read_manifest(directory / name) for name in release.models}
+    actual = release_digest(manifests, read_ensemble(directory), read_forecasts(directory))
+    if actual != release.release_digest:
+        raise ArtifactMismatch(f"{directory}: its content has digest {actual[:12]}, not {release.release_digest[:12]}")
+    return release
+
+
+def read_ensemble(directory: Path) -> EnsembleState:
+    """Weights and calibration of a release."""
+    return EnsembleState.from_json((directory / "ensemble.json").read_text(encoding="utf-8"))
+
+
+def read_forecasts(directory: Path) -> pl.DataFrame:
+    """Every model's forecast from the origin."""
+    return pl.read_parquet(directory / "forecasts.parquet")
+
+
+def read_member(directory: Path, name: str, *, spec_hash: str) -> Model:
+    """One model of a release, checked against its manifest."""
+    model, _ = read_artifact(directory / name, spec_hash=spec_hash)
+    return model
+
+
+def forecasts_by_model(frame: pl.DataFrame) -> dict[str, Forecasts]:
+    """Split a frame of many models."""
+    return {str(name): Forecasts.from_frame(part) for (name,), part in frame.group_by(["model"], maintain_order=True)}

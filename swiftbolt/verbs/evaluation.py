@@ -1,0 +1,85 @@
+"""The verb that judges: evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swiftbolt.console import note, print_json, print_line
+from swiftbolt.verbs.shared import AsJson
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from swiftbolt.evaluation.walk_forward import Progress
+
+
+def evaluate(
+    bars: Annotated[Path, typer.Option(help="Parquet or CSV file of daily bars.")],
+    config: Annotated[Path, typer.Option(help="Recipe, such as configs/evaluate/smoke.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier evaluation there is replaced.")] = Path(
+        "evaluation"
+    ),
+    start: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First origin to forecast; earlier is history.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value for this run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk any panel forward, strictly out of sample: forecasts.parquet, scorecard.json, report.html."""
+    from swiftbolt.evaluation.evaluate import Plan
+    from swiftbolt.evaluation.evaluate import evaluate as run_evaluation
+    from swiftbolt.evaluation.scorecard import summary_lines
+    from swiftbolt.providers.files import read_market_data
+
+    plan = Plan.read(config, tuple(overrides or ()))
+    universe = plan.universe
+    data = read_market_data(bars, universe.symbols, universe.start, universe.end)
+    for line in data.faults():
+        note(line)
+    with _bars_of_progress() as progress:
+        result = run_evaluation(plan, data, out, start=start.date() if start is not None else None, progress=progress)
+    for reason in result.skipped.values():
+        note(f"skipped: {reason}")
+    for key, reason in result.failures.items():
+        note(f"failed: {key}: {reason}")
+    if as_json:
+        print_json({"out": str(out), "rows": result.forecasts, "skipped": result.skipped, "failures": result.failures})
+        return
+    for line in summary_lines(result.scorecard):
+        print_line(line)
+    print_line(f"{result.forecasts:,} forecasts, scorecard and report in {out}")
+
+
+@contextmanager
+def _bars_of_progress() -> Iterator[Progress]:
+    """A bar per stage on stderr, gone afterwards."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield _RichProgress(bars)
+
+
+class _RichProgress:
+    """Shows a walk-forward's progress in rich's bars."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def planned(self, stage: str, pieces: Sequence[str]) -> None:
+        """Open a bar."""
+        self._tasks[stage] = self._bars.add_task(stage, total=len(pieces))
+
+    def done(self, stage: str, piece: str, failure: str | None = None) -> None:
+        """Move it."""
+        self._bars.advance(self._tasks[stage])

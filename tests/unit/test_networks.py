@@ -1,0 +1,314 @@
+"""What the two networks share: distribution, windows, training, and how weights become forecasts."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from support.planted import planted_fold, planted_panel
+
+from swiftbolt.errors import ArtifactMismatch, DidNotConverge, InsufficientHistory, ModelError
+from swiftbolt.forecast import HORIZONS, LEVELS
+from swiftbolt.models.lstm import LSTM, LSTMConfig
+from swiftbolt.models.networks import InProcessTrainer, TrainedNetwork, TrainingJob
+from swiftbolt.models.student_t import StudentT, StudentTHead, negative_log_likelihood, quantiles, summed_loss
+from swiftbolt.models.training import EpochLoop, FeatureTable, Samples, prepare, standardised_returns, train_network
+from swiftbolt.panel import Panel
+from swiftbolt.scaling import Standardiser, panel_volatility
+
+PANEL = planted_panel(seed=1)
+FOLD = planted_fold(PANEL)
+CONFIG = LSTMConfig(look_back=6, units=(6,), head_units=4, epochs=2, batch_size=64, stride=3, dropout=0.1)
+
+
+def job(**changes: object) -> TrainingJob:
+    return TrainingJob(name="lstm", config=CONFIG.model_copy(update=changes), fold=FOLD, seed=7)
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedNetwork:
+    return train_network(PANEL, job())
+
+
+@pytest.fixture(scope="module")
+def model(trained: TrainedNetwork) -> LSTM:
+    fitted = LSTM(CONFIG)
+    fitted.adopt(trained)
+    return fitted
+
+
+def student_t(loc: list[float], scale: list[float], df: list[float]) -> StudentT:
+    return StudentT(torch.tensor([loc]), torch.tensor([scale]).log(), torch.tensor(df))
+
+
+def test_loss_is_minus_the_log_density_of_scipys_student_t() -> None:
+    loss = negative_log_likelihood(student_t([0.3, -1.0], [0.5, 2.0], [3.0, 9.0]), torch.tensor([[1.1, -4.0]]))
+    expected = [-stats.t.logpdf(1.1, 3.0, 0.3, 0.5), -stats.t.logpdf(-4.0, 9.0, -1.0, 2.0)]
+    assert loss[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_quantiles_are_scipys_and_the_median_is_the_location() -> None:
+    q_HQ = quantiles(np.array([[0.5]]), np.log(np.array([[2.0]])), np.array([4.0]))[0]
+    assert q_HQ[0] == pytest.approx(stats.t.ppf(LEVELS, 4.0, 0.5, 2.0))
+    assert q_HQ[0, 3] == pytest.approx(0.5)
+
+
+def test_a_missing_label_adds_nothing_to_the_loss_its_count_or_the_gradient() -> None:
+    forecast = student_t([0.0, 0.0], [1.0, 1.0], [5.0, 5.0])
+    forecast.loc_BH.requires_grad_()
+    total, count = summed_loss(forecast, torch.tensor([[0.7, float("nan")]]))
+    total.backward()
+    assert count == 1
+    assert float(total.detach()) == pytest.approx(-stats.t.logpdf(0.7, 5.0), rel=1e-5)
+    assert forecast.loc_BH.grad is not None
+    assert forecast.loc_BH.grad[0, 1] == 0
+    assert forecast.loc_BH.grad[0, 0] != 0
+
+
+def test_an_untrained_head_says_location_zero_and_standard_deviation_one_whatever_it_sees() -> None:
+    head = StudentTHead(width=4, units=3, horizons=3, df=5.0, dropout=0.0)
+    loc_BH, log_scale_BH, df_H = head(torch.randn(10, 4, generator=torch.Generator().manual_seed(0)))
+    assert df_H.tolist() == pytest.approx([5.0] * 3)
+    assert (loc_BH == 0).all()
+    assert torch.allclose(log_scale_BH.exp() * (df_H / (df_H - 2)).sqrt(), torch.ones(10, 3), atol=1e-5)
+
+
+def test_labels_are_returns_over_volatility_and_the_root_of_the_horizon() -> None:
+    z_NH = standardised_returns(np.array([[0.02, 0.03, np.nan]]), np.array([0.01]), (1, 9, 20))
+    assert z_NH[0, :2] == pytest.approx([2.0, 1.0])
+    assert np.isnan(z_NH[0, 2])
+
+
+def test_gathered_windows_are_the_slices_that_end_at_each_row_and_the_table_holds_each_row_once() -> None:
+    x_RF = np.arange(20, dtype=np.float32).reshape(10, 2)
+    table = FeatureTable(torch.from_numpy(x_RF), look_back=4)
+    rows_B = [3, 9, 5]
+    assert torch.equal(table.windows(torch.tensor(rows_B)), torch.stack([table.x_RF[r - 3 : r + 1] for r in rows_B]))
+    assert table.x_RF.numel() == 20
+
+
+def test_shares_with_unequal_labels_add_up_to_the_gradient_of_the_whole_batch() -> None:
+    def fresh_loop(rank: int, world_size: int, sent: list[torch.Tensor]) -> EpochLoop:
+        torch.manual_seed(0)
+        network = CONFIG.model_copy(update={"dropout": 0.0}).build(3)
+        torch.nn.init.normal_(network.head.last.weight, std=0.1)
+        table = FeatureTable(torch.randn(40, 3), look_back=6)
+        return EpochLoop(network, job(), table, rank, world_size, lambda tensor: sent.append(tensor.clone()))
+
+    with torch.random.fork_rng():
+        sent: list[torch.Tensor] = []
+        loops = [fresh_loop(rank, 2, sent) for rank in range(2)]
+        z_NH = torch.randn(9, 3)
+        z_NH[::2, 1:] = torch.nan  # 5 rows of rank 0 with one label each, 4 rows of rank 1 with three
+        samples = Samples(torch.arange(10, 19), z_NH)
+        whole = loops[0].network
+        total, count = summed_loss(whole(loops[0].table.windows(samples.rows_N)), z_NH)
+        expected = torch.autograd.grad(total / count, list(whole.parameters()))
+        for rank, loop in enumerate(loops):
+            loop.step(samples, torch.arange(rank, 9, 2))
+    assert [message[1].item() for message in sent] == [5, 12]
+    flat = sent[0] + sent[1]
+    assert flat[0].item() == pytest.approx(total.item(), rel=1e-5)
+    assert torch.allclose(flat[2:] / 17, torch.cat([g.flatten() for g in expected]), atol=1e-6)
+
+
+def test_a_step_follows_the_gradient_of_the_mean_loss_of_a_label() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loop = EpochLoop(CONFIG.build(3), job(), FeatureTable(torch.randn(40, 3), look_back=6), 0, 1, None)
+        loop.network.eval()
+        samples = Samples(torch.arange(10, 30), torch.randn(20, 3))
+        total, count = summed_loss(loop.network(loop.table.windows(samples.rows_N)), samples.z_NH)
+        expected = torch.autograd.grad(total / count, list(loop.network.parameters()))
+        loop.step(samples, torch.arange(20))
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(loop.gradients, expected, strict=True))
+
+
+def test_validation_drops_nothing_out() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = CONFIG.model_copy(update={"dropout": 0.5}).build(3)
+        torch.nn.init.normal_(network.head.last.weight)
+        loop = EpochLoop(network, job(), FeatureTable(torch.randn(40, 3), look_back=6), 0, 1, None)
+        samples = Samples(torch.arange(10, 30), torch.randn(20, 3))
+        assert loop.evaluate(samples) == loop.evaluate(samples)
+
+
+def test_a_share_that_stopped_trading_has_no_labels_beyond_its_last_bar() -> None:
+    stopped = replace(
+        PANEL,
+        offsets=np.array([0, 420, 840, 940]),
+        **{name: getattr(PANEL, name)[:940] for name in ("session_R", "close_R", "log_price_R", "features_RF")},
+    )
+    _, train, _ = prepare(stopped, job(), torch.device("cpu"))
+    of_stopped = train.z_NH[train.rows_N >= 840]
+    assert torch.isnan(of_stopped).sum(dim=0).tolist() == [0, 4, 19]  # its last row has no label at all: not a sample
+
+
+def test_equal_jobs_give_equal_bytes_and_another_seed_gives_others(trained: TrainedNetwork) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(12345)  # whatever the process drew before
+        assert train_network(PANEL, job()).to_files() == trained.to_files()
+    assert train_network(PANEL, replace(job(), seed=8)).to_files() != trained.to_files()
+
+
+def test_training_leaves_torchs_random_state_and_threads_as_they_were() -> None:
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    train_network(PANEL, job(threads=threads + 1, epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_nothing_after_what_is_known_can_change_the_weights(trained: TrainedNetwork) -> None:
+    later = PANEL.date_R > np.datetime64(FOLD.known_through)
+    rng = np.random.default_rng(99)
+    noisy = replace(
+        PANEL,
+        log_price_R=np.where(later, rng.normal(size=len(later)), PANEL.log_price_R),
+        features_RF=np.where(later[:, None], rng.normal(size=PANEL.features_RF.shape), PANEL.features_RF).astype("f4"),
+    )
+    assert later.sum() == 3 * 60
+    assert train_network(noisy, job()).to_files() == trained.to_files()
+
+
+def test_features_are_scaled_by_the_training_range_alone(trained: TrainedNetwork) -> None:
+    in_training = FOLD.train.mask(PANEL.date_R)
+    assert trained.standardiser.mean_F == pytest.approx(PANEL.features_RF[in_training].mean(axis=0), abs=1e-6)
+
+
+def test_training_that_never_helps_keeps_the_untrained_network_and_says_so() -> None:
+    hopeless = LSTM(CONFIG.model_copy(update={"learning_rate": 1.0}))
+    noise = replace(PANEL, features_RF=np.random.default_rng(0).normal(size=PANEL.features_RF.shape).astype("f4"))
+    hopeless.fit(noise, FOLD, seed=0)
+    forecasts = hopeless.forecast(noise, noise.sessions[-1:])
+    scale_NH = panel_volatility(noise)[noise.rows_at(noise.sessions[-1:])][:, None] * np.sqrt(HORIZONS)
+    expected = stats.t.ppf(LEVELS, 5.0) * np.sqrt(3 / 5)
+    assert forecasts.quantiles_NHQ == pytest.approx(scale_NH[..., None] * expected, rel=1e-5)
+    assert "no epoch beat the untrained network" in hopeless.notes[0]
+
+
+def test_training_stops_after_patience_epochs_without_a_better_validation_loss() -> None:
+    network = train_network(PANEL, job(learning_rate=1.0, epochs=30, patience=2))
+    assert len(network.history) == network.best_epoch + 2
+    losses = [network.untrained_loss, *(valid for _, valid in network.history)]
+    assert losses[network.best_epoch] == min(losses)
+
+
+def test_a_loss_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(DidNotConverge, match="lstm on the universe did not converge: the loss is nan in epoch 1"):
+        train_network(PANEL, job(learning_rate=1e30))
+
+
+def test_too_long_a_window_is_reported_with_what_there_is() -> None:
+    with pytest.raises(InsufficientHistory, match="needs 400 sessions, has 260"):
+        train_network(PANEL, job(look_back=400))
+
+
+def test_several_workers_need_a_way_to_add_up() -> None:
+    with pytest.raises(ValueError, match="all_reduce"):
+        train_network(PANEL, job(), world_size=2)
+
+
+def test_in_process_trainer_keeps_the_order_of_jobs_and_tells_of_each(trained: TrainedNetwork) -> None:
+    told: list[TrainingJob] = []
+    jobs = [replace(job(epochs=1), seed=1), job()]
+    networks = InProcessTrainer().train(PANEL, jobs, told.append)
+    assert told == jobs
+    assert networks[1].to_files() == trained.to_files()
+
+
+def test_jobs_and_networks_travel_between_processes(trained: TrainedNetwork) -> None:
+    assert pickle.loads(pickle.dumps(job())) == job()
+    assert pickle.loads(pickle.dumps(trained)).to_files() == trained.to_files()
+
+
+def test_a_restored_model_forecasts_bit_for_bit_what_the_saved_one_did(model: LSTM) -> None:
+    restored = LSTM.restore(CONFIG, model.dump())
+    before, after = (m.forecast(PANEL, PANEL.sessions[-60:]) for m in (model, restored))
+    assert before.quantiles_NHQ.tobytes() == after.quantiles_NHQ.tobytes()
+    assert restored.dump() == model.dump()
+
+
+def test_a_forecast_does_not_depend_to_the_bit_on_what_else_is_asked_for(model: LSTM) -> None:
+    together = model.forecast(PANEL, PANEL.sessions[-75:])
+    assert len(together) == 3 * 75
+    for n in range(0, 225, 7):
+        one = PANEL.select([str(together.symbol_N[n])])
+        alone = model.forecast(one, together.origin_N[n : n + 1])
+        assert alone.quantiles_NHQ.tobytes() == together.quantiles_NHQ[n].tobytes()
+
+
+def test_forecasts_come_by_symbol_then_origin_and_only_where_a_window_is_whole(model: LSTM) -> None:
+    forecasts = model.forecast(PANEL, PANEL.sessions[[-1, 10, 25]])
+    assert forecasts.symbol_N.tolist() == ["S0", "S0", "S1", "S1", "S2", "S2"]  # volatility needs 20 returns
+    assert forecasts.origin_N.tolist() == PANEL.sessions[[25, -1] * 3].tolist()
+    assert len(model.forecast(PANEL, PANEL.sessions[:5])) == 0
+
+
+def test_twice_the_volatility_gives_twice_the_spread(model: LSTM) -> None:
+    wild = replace(PANEL, log_price_R=2 * PANEL.log_price_R)
+    calm_NHQ, wild_NHQ = (model.forecast(p, PANEL.sessions[-5:]).quantiles_NHQ for p in (PANEL, wild))
+    assert wild_NHQ == pytest.approx(2 * calm_NHQ, rel=1e-9)
+
+
+def test_a_model_without_weights_refuses_to_forecast_or_to_be_saved() -> None:
+    with pytest.raises(ModelError, match="lstm has not been trained"):
+        LSTM(CONFIG).forecast(PANEL, PANEL.sessions[-1:])
+    with pytest.raises(ModelError, match="lstm has not been trained"):
+        LSTM(CONFIG).dump()
+
+
+def test_weights_of_another_architecture_are_refused(model: LSTM) -> None:
+    with pytest.raises(ArtifactMismatch, match="'look_back': 6"):
+        LSTM.restore(CONFIG.model_copy(update={"look_back": 7}), model.dump())
+
+
+def test_a_change_of_how_it_was_trained_does_not_make_weights_useless(model: LSTM) -> None:
+    assert LSTM.restore(CONFIG.model_copy(update={"epochs": 99, "threads": 2}), model.dump()).dump() == model.dump()
+
+
+def test_features_of_another_specification_are_refused(model: LSTM) -> None:
+    with pytest.raises(ArtifactMismatch, match="other-spec"):
+        model.forecast(replace(PANEL, spec_hash="other-spec"), PANEL.sessions[-1:])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"weights.safetensors": b"no weights"},
+        {"network.json": b"{"},
+        {"network.json": b"{}"},
+    ],
+)
+def test_damaged_files_are_refused(model: LSTM, damage: dict[str, bytes]) -> None:
+    with pytest.raises(ArtifactMismatch, match="cannot be read"):
+        LSTM.restore(CONFIG, {**model.dump(), **damage})
+
+
+def test_missing_weights_are_refused(model: LSTM) -> None:
+    files = model.dump()
+    with pytest.raises(ArtifactMismatch, match=r"weights\.safetensors"):
+        LSTM.restore(CONFIG, {"network.json": files["network.json"]})
+
+
+def test_a_feature_still_warming_up_is_never_read(model: LSTM) -> None:
+    features_RF = PANEL.features_RF.copy()
+    for s in range(3):
+        features_RF[PANEL.rows(s)][:30] = np.nan
+    warming: Panel = replace(PANEL, features_RF=features_RF)
+    origins = PANEL.sessions[30:60]
+    forecasts = model.forecast(warming, origins)
+    assert forecasts.origin_N.min() == PANEL.sessions[30 + CONFIG.look_back - 1]
+    whole = model.forecast(PANEL, origins)
+    assert np.array_equal(forecasts.quantiles_NHQ[0], whole.quantiles_NHQ[CONFIG.look_back - 1])
+
+
+def test_standardised_features_are_clipped_so_that_a_bad_tick_cannot_dominate() -> None:
+    table = FeatureTable.of(
+        PANEL, Standardiser(mean_F=np.zeros(3, "f4"), sd_F=np.full(3, 0.1, "f4")), 2, torch.device("cpu")
+    )
+    assert table.x_RF.abs().max() == 5.0

@@ -1,0 +1,105 @@
+"""Units of a walk-forward: planned, run, and failing one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from support.markets import make_bars
+from support.recipes import tiny_recipe
+
+from swiftbolt.actions import CorporateActions
+from swiftbolt.errors import DataError
+from swiftbolt.evaluation import units as units_module
+from swiftbolt.evaluation.outcomes import load_outcomes, save_outcomes
+from swiftbolt.evaluation.recipe import Recipe
+from swiftbolt.evaluation.units import Outcome, ProcessExecutor, SerialExecutor, Unit, plan_units, run_unit
+from swiftbolt.features.engine import build_panel
+from swiftbolt.folds import Fold, make_folds
+from swiftbolt.panel import Panel
+
+Work = tuple[Panel, Recipe, list[Fold]]
+
+
+@pytest.fixture(scope="module")
+def work() -> Work:
+    recipe = tiny_recipe("arima", "xgboost")
+    panel = build_panel(make_bars(["AA", "BB"], 760, seed=3), CorporateActions.of())
+    return panel, recipe, make_folds(panel.sessions, recipe.folds, live=True)
+
+
+def test_a_symbol_scoped_model_has_a_unit_per_symbol_and_fold_and_a_pooled_one_per_fold(work: Work) -> None:
+    panel, recipe, folds = work
+    units = plan_units(panel, recipe, folds)
+    assert len(folds) == 3
+    assert sum(unit.model == "arima" for unit in units) == 2 * 3
+    assert sum(unit.model == "xgboost" for unit in units) == 3
+    assert len({unit.key for unit in units}) == len(units)
+
+
+def test_a_unit_keeps_the_fitted_files_of_the_live_fold_only(work: Work) -> None:
+    panel, recipe, folds = work
+    past = run_unit(panel, recipe, Unit(model="arima", fold=folds[0], symbol="AA"))
+    live = run_unit(panel, recipe, Unit(model="arima", fold=folds[-1], symbol="AA"))
+    assert past.failure is None
+    assert live.failure is None
+    assert not past.files
+    assert live.files
+
+
+def test_a_fault_in_one_unit_becomes_its_reason_and_stops_nothing(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, recipe, folds = work
+    honest = units_module.build_model
+
+    def broken(name: str, config: object) -> object:
+        if name == "arima":
+            raise ZeroDivisionError("planted")
+        return honest(name, config)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(units_module, "build_model", broken)
+    wanted = [Unit(model=name, fold=folds[0], symbol="AA") for name in ("arima", "naive")]
+    first, second = SerialExecutor().run(panel, recipe, wanted, lambda outcome: None)
+    assert first.forecasts is None
+    assert "ZeroDivisionError: planted" in (first.failure or "")
+    assert second.failure is None
+    assert second.forecasts is not None
+
+
+def test_processes_and_this_process_give_the_same_bits(work: Work) -> None:
+    panel, recipe, folds = work
+    wanted = plan_units(panel, recipe, folds[:1])
+    seen: list[str] = []
+    here = SerialExecutor().run(panel, recipe, wanted, lambda outcome: None)
+    there = ProcessExecutor(2).run(panel, recipe, wanted, lambda outcome: seen.append(outcome.unit.key))
+    assert sorted(seen) == sorted(unit.key for unit in wanted)
+    for a, b in zip(here, there, strict=True):
+        assert a.unit == b.unit
+        assert a.forecasts is not None
+        assert b.forecasts is not None
+        assert np.array_equal(a.forecasts.quantiles_NHQ, b.forecasts.quantiles_NHQ)
+
+
+def test_outcomes_survive_the_disk_bit_for_bit(work: Work, tmp_path: Path) -> None:
+    panel, recipe, folds = work
+    wanted = [Unit(model="arima", fold=folds[-1], symbol="AA"), Unit(model="arima", fold=folds[0], symbol="BB")]
+    outcomes = [run_unit(panel, recipe, unit) for unit in wanted]
+    failed = Outcome(unit=Unit(model="naive", fold=folds[0], symbol="AA"), forecasts=None, failure="why")
+    save_outcomes(tmp_path, [*outcomes, failed])
+    again = load_outcomes(tmp_path, [*wanted, failed.unit])
+    assert again[0].files == outcomes[0].files
+    assert again[2] == failed
+    for a, b in zip(outcomes, again, strict=False):
+        assert a.forecasts is not None
+        assert b.forecasts is not None
+        assert a.forecasts.to_frame().equals(b.forecasts.to_frame())
+    assert not list(tmp_path.rglob("*.pkl"))
+    assert pl.read_parquet(tmp_path / "forecasts.parquet")["unit"].n_unique() == 2
+
+
+def test_a_unit_that_was_never_run_is_named(work: Work, tmp_path: Path) -> None:
+    _, _, folds = work
+    save_outcomes(tmp_path, [])
+    with pytest.raises(DataError, match="naive/AA/0"):
+        load_outcomes(tmp_path, [Unit(model="naive", fold=folds[0], symbol="AA")])

@@ -1,0 +1,194 @@
+"""The one loop: what it publishes, what it may know, and that where it runs changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from support.markets import make_bars
+from support.recipes import tiny_recipe
+
+from swiftbolt.actions import CorporateActions
+from swiftbolt.bars import Bars
+from swiftbolt.errors import ModelError
+from swiftbolt.evaluation.recipe import Recipe
+from swiftbolt.evaluation.units import OnOutcome, Outcome, SerialExecutor, Unit
+from swiftbolt.evaluation.walk_forward import WalkForward, realised_by, split_by_history, walk_forward
+from swiftbolt.features.engine import build_panel
+from swiftbolt.folds import make_folds
+from swiftbolt.forecast import QUANTILE_COLUMNS
+from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.trained import TrainedNetwork, TrainingJob
+from swiftbolt.panel import Panel
+from swiftbolt.windows import outcomes
+
+MEMBERS = ("arima", "xgboost", "lstm", "transformer")
+
+
+class Silent:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.ended: list[str] = []
+
+    def planned(self, stage: str, pieces: Sequence[str]) -> None:
+        self.pieces += pieces
+
+    def done(self, stage: str, piece: str, failure: str | None = None) -> None:
+        self.ended.append(piece)
+
+
+def run(panel: Panel, recipe: Recipe, live: bool = True, executor: SerialExecutor | None = None) -> WalkForward:
+    folds = make_folds(panel.sessions, recipe.folds, live=live)
+    return walk_forward(
+        panel, folds, recipe, executor=executor or SerialExecutor(), trainer=InProcessTrainer(), progress=Silent()
+    )
+
+
+@pytest.fixture(scope="module")
+def panel() -> Panel:
+    return build_panel(make_bars(["AA", "BB"], 760, seed=3), CorporateActions.of())
+
+
+@pytest.fixture(scope="module")
+def result(panel: Panel) -> WalkForward:
+    return run(panel, tiny_recipe(*MEMBERS))
+
+
+def test_every_model_forecasts_every_test_session_of_every_symbol(panel: Panel, result: WalkForward) -> None:
+    assert not result.failures
+    counts = result.forecasts.group_by("model").len()
+    assert set(counts["model"]) == {"naive", *MEMBERS, "ensemble"}
+    assert set(counts["len"]) == {2 * 60 * 3}  # two symbols, two folds of thirty sessions, three horizons
+    assert set(result.drift["model"]) == {"naive_drift"}
+
+
+def test_forecasts_have_the_published_columns_in_the_published_order(result: WalkForward) -> None:
+    assert result.forecasts.columns == [
+        *("symbol", "origin", "horizon", "model", "fold", "mean", "sd"),
+        *QUANTILE_COLUMNS,
+        *("p_up", "realized"),
+    ]
+    assert result.forecasts.schema["horizon"] == pl.Int32
+    assert result.forecasts.schema["fold"] == pl.Int32
+    keys = result.forecasts.select("symbol", "origin", "horizon")
+    assert keys.equals(keys.sort("symbol", "origin", "horizon"))
+
+
+def test_realized_is_the_cumulative_return_and_null_until_it_matured(panel: Panel, result: WalkForward) -> None:
+    rows = result.forecasts.filter((pl.col("symbol") == "AA") & (pl.col("model") == "naive") & (pl.col("horizon") == 5))
+    log_price = panel.log_price_R[panel.rows("AA")]
+    at = panel.position(rows["origin"][0])
+    assert rows["realized"][0] == pytest.approx(log_price[at + 5] - log_price[at], abs=1e-12)
+    assert rows["realized"].null_count() == 5
+    assert rows["realized"][-5:].null_count() == 5
+
+
+def test_the_live_fold_leaves_a_forecast_from_the_newest_session_and_the_files_to_repeat_it(
+    panel: Panel, result: WalkForward
+) -> None:
+    assert set(result.live) == set(MEMBERS)
+    assert all(member.files for member in result.live.values())
+    assert result.live_forecasts["origin"].unique().to_list() == [panel.last_session]
+    assert set(result.live_forecasts["model"]) == {"naive", *MEMBERS, "ensemble"}
+
+
+def test_the_first_fold_weighs_by_its_validation_range_and_later_ones_by_all_that_matured(result: WalkForward) -> None:
+    first, second, live = (result.ensembles[i] for i in range(3))
+    assert first.sessions[0] == 40
+    assert (
+        second.sessions[0] == 40 + 30 - 1
+    )  # the last test session's next return is not known at the next fold's start
+    assert live.sessions[2] == 40 + 60 - 20
+    for state in (first, second, live):
+        assert sum(row[0] for row in state.weights.values()) == pytest.approx(1.0)
+
+
+def test_nothing_after_a_fold_starts_changes_its_weights_and_nothing_after_an_origin_its_forecast() -> None:
+    recipe = tiny_recipe("arima", "xgboost", "lstm")
+    bars = make_bars(["AA", "BB"], 760, seed=3)
+    folds = make_folds(build_panel(bars, CorporateActions.of()).sessions, recipe.folds)
+    assert folds[1].test is not None
+    cut = folds[1].test.first
+    honest = run(build_panel(bars, CorporateActions.of()), recipe, live=False)
+    changed = run(build_panel(_noise_after(bars, cut), CorporateActions.of()), recipe, live=False)
+    known = pl.col("origin") <= cut
+    columns = ["symbol", "origin", "horizon", "model", "fold", "mean", "sd", *QUANTILE_COLUMNS, "p_up"]
+    assert honest.forecasts.filter(known).select(columns).equals(changed.forecasts.filter(known).select(columns))
+    assert not honest.forecasts.select(columns).equals(changed.forecasts.select(columns))
+    assert honest.ensembles == changed.ensembles
+
+
+def _noise_after(bars: Bars, cut: date) -> Bars:
+    rng = np.random.default_rng(0)
+    later = (bars.frame["session"] > cut).to_numpy()
+    factor = pl.Series(np.where(later, np.exp(rng.normal(0, 0.3, len(bars))), 1.0))
+    return Bars(frame=bars.frame.with_columns(pl.col("open", "high", "low", "close") * factor))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(panel: Panel, result: WalkForward) -> None:
+    again = run(panel, tiny_recipe(*MEMBERS))
+    assert again.forecasts.equals(result.forecasts)
+    assert again.live_forecasts.equals(result.live_forecasts)
+    assert {name: m.files for name, m in again.live.items()} == {name: m.files for name, m in result.live.items()}
+    other = run(panel, tiny_recipe("lstm", seed=6), live=False).forecasts.filter(pl.col("model") == "lstm")
+    assert not other.equals(result.forecasts.filter(pl.col("model") == "lstm"))
+
+
+class _Losing(SerialExecutor):
+    """Loses every unit of a model."""
+
+    def __init__(self, lost: str) -> None:
+        self._lost = lost
+
+    def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        return [
+            Outcome(unit=o.unit, forecasts=None, failure="lost") if o.unit.model == self._lost else o
+            for o in super().run(panel, recipe, units, on_done)
+        ]
+
+
+def test_a_member_that_fails_everywhere_leaves_an_ensemble_of_the_others(panel: Panel) -> None:
+    found = run(panel, tiny_recipe("arima", "xgboost"), executor=_Losing("arima"))
+    assert set(found.forecasts["model"]) == {"naive", "xgboost", "ensemble"}
+    assert found.failures["arima/AA/0"] == "lost"
+    assert all(set(state.weights) == {"xgboost"} for state in found.ensembles.values())
+
+
+def test_no_member_at_all_is_an_error_that_gives_a_reason(panel: Panel) -> None:
+    with pytest.raises(ModelError, match="lost"):
+        run(panel, tiny_recipe("arima"), executor=_Losing("arima"))
+
+
+class _FailingTrainer:
+    def train(
+        self, panel: Panel, jobs: Sequence[TrainingJob], on_done: Callable[[TrainingJob], None]
+    ) -> list[TrainedNetwork]:
+        raise ModelError("no worker came")
+
+
+def test_networks_that_cannot_be_trained_are_failures_with_their_reason(panel: Panel) -> None:
+    recipe = tiny_recipe("arima", "lstm")
+    folds = make_folds(panel.sessions, recipe.folds)
+    found = walk_forward(panel, folds, recipe, executor=SerialExecutor(), trainer=_FailingTrainer(), progress=Silent())
+    assert found.failures == {"lstm/universe/0": "no worker came", "lstm/universe/1": "no worker came"}
+    assert set(found.ensembles[0].weights) == {"arima"}
+
+
+def test_an_outcome_is_realised_only_when_its_label_ended(panel: Panel) -> None:
+    y_RH = outcomes(panel)
+    end = panel.sessions[500].astype(object)
+    realised = realised_by(panel, y_RH, end)
+    latest = realised.group_by("horizon").agg(pl.col("origin").max()).sort("horizon")
+    assert [panel.position(day) for day in latest["origin"]] == [499, 495, 480]
+
+
+def test_symbols_too_short_are_left_out_with_a_sentence() -> None:
+    bars = Bars(frame=pl.concat([make_bars(["AA"], 300, seed=1).frame, make_bars(["FB"], 196, seed=1).frame]))
+    kept, short = split_by_history(bars, 250)
+    assert kept.symbols == ("AA",)
+    assert short == {"FB": "FB: needs 250 sessions, has 196"}
