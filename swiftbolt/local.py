@@ -246,14 +246,17 @@ def _same_process(pid: int, started: float) -> psutil.Process | None:
 
 
 def _marked(settings: Settings) -> list[psutil.Process]:
-    """Processes that carry our mark for this home, except the caller and its parents."""
+    """Processes that carry our mark for this home, or write to its Ray's logs, except the caller and its parents."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    logs = _ray_directory(settings) + os.sep
     found = []
     for process in psutil.process_iter():
         if process.pid in mine:
             continue
         try:
-            if process.environ().get(MARK) == str(settings.home):
+            # Ray's workers rename themselves over their environment; their open logs still tell whose they are.
+            marked = process.environ().get(MARK) == str(settings.home)
+            if marked or any(file.path.startswith(logs) for file in process.open_files()):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
