@@ -21,6 +21,7 @@ class LineProgress:
     clock: Callable[[], float] = time.monotonic
     on_change: Callable[[int, int, int], None] = lambda done, failed, total: None
     _waiting: dict[str, set[str]] = field(default_factory=dict)
+    _unseen: dict[str, set[str]] = field(default_factory=dict)
     _of_symbol: Counter[str] = field(default_factory=Counter)
     _total: Counter[str] = field(default_factory=Counter)
     _done: Counter[str] = field(default_factory=Counter)
@@ -33,9 +34,9 @@ class LineProgress:
         self._waiting[stage] = set(pieces)
         self._total[stage] = len(pieces)
         self._started[stage] = self.clock()
+        self._unseen[stage] = {piece.split("/")[0] for piece in pieces}
         self._of_symbol = Counter(_symbol_of(piece) for piece in pieces)
-        models = sorted({piece.split("/")[0] for piece in pieces})
-        self.write(f"{stage}: {len(pieces)} fits of {', '.join(models)}")
+        self.write(f"{stage}: {len(pieces)} fits of {', '.join(sorted(self._unseen[stage]))}")
         self._report()
 
     def done(self, stage: str, piece: str, failure: str | None = None) -> None:
@@ -44,6 +45,7 @@ class LineProgress:
             return
         self._waiting[stage].discard(piece)
         self._of_symbol[_symbol_of(piece)] -= 1
+        self._unseen[stage].discard(piece.split("/")[0])
         self._done[stage] += 1
         if failure is not None:
             self._failed[stage] += 1
@@ -68,8 +70,8 @@ class LineProgress:
             parts.append(f"{ready}/{len(symbols)} symbols")
         parts.append(f"{self._failed[stage]} failed")
         parts.append(f"{_clock_text(elapsed)} elapsed")
-        # The first pieces also wait for workers to start: too little to tell the rest by.
-        if done < total and done >= max(2, total // 20):
+        # Fits of one model take much longer than another's: until each has ended once, a rate says nothing.
+        if done < total and not self._unseen[stage]:
             parts.append(f"about {_clock_text(left)} left")
         return f"{stage}: " + " · ".join(parts)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -97,6 +98,8 @@ def _steps(
     ray = [sys.executable, "-m", "ray.scripts.scripts", "--logging-level", "warning"]
     submit = [*ray, "job", "submit", "--log-style", "pretty", "--address", services.dashboard_url]
     job = ["--working-dir", ".", "--", "python", "-m", "cluster.retrain", "--config", str(config)]
+    # .rayignore says what is not uploaded; Ray's own list would only be warned about.
+    environment["RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES"] = ""
     run("retrain", [*submit, "--runtime-env-json", json.dumps({"env_vars": job_environment}), *job])
     run("promote", [*command, "promote"])
     environment["RAY_ADDRESS"] = services.ray_address
@@ -127,9 +130,17 @@ def show_forecasts(service_url: str, console: Console) -> None:
 def _forecast_table(replies: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Table:
     """One line per symbol and horizon, narrow enough for a terminal of 80 columns."""
     origins = sorted({reply["as_of"] for by_horizon in replies.values() for reply in by_horizon.values()})
-    table = Table(title=f"ensemble forecasts after the close of {', '.join(origins)}, in dollars", title_justify="left")
-    for name in ("symbol", "last close", "sessions", "target", "95 % interval", "direction", "confidence", "agreement"):
-        table.add_column(name, justify="left" if name in ("symbol", "direction") else "right", no_wrap=True)
+    table = Table(
+        title=f"ensemble forecasts after the close of {', '.join(origins)}, in dollars",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    heads = ("last\nclose", "ses-\nsions", "target", "95 % interval", "direc-\ntion", "confi-\ndence", "agree-\nment")
+    table.add_column("symbol", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     for symbol, by_horizon in replies.items():
         for horizon, reply in by_horizon.items():
             first = horizon == HORIZONS_SHOWN[0]

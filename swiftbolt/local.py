@@ -28,7 +28,7 @@ from swiftbolt.settings import Settings
 # Every process we start carries this variable, and so do its children: how `stop` finds orphans.
 MARK = "SWIFTBOLT_SERVICES"
 HEAD_START_SECONDS = 90.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 5.0
 OBJECT_STORE_BYTES = 300 * 1024**2
 
 
@@ -167,13 +167,12 @@ def stop_services(settings: Settings) -> int:
             head.terminate()  # ray start --block ends its own children in order
             psutil.wait_procs([head], timeout=STOP_SECONDS)
     ended |= {process.pid: process for process in _marked(settings)}
-    _, alive = psutil.wait_procs(list(ended.values()), timeout=2.0)
-    for process in alive:
-        _signal(process.terminate)
-    _, alive = psutil.wait_procs(alive, timeout=5.0)
-    for process in alive:
-        _signal(process.kill)
-    psutil.wait_procs(alive, timeout=5.0)
+    # Nothing of theirs is worth a longer wait: what must last lies in the database and in finished files.
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        _, alive = psutil.wait_procs(list(ended.values()), timeout=1.0)
+        for process in alive:
+            _signal(process, end)
+    psutil.wait_procs(list(ended.values()), timeout=STOP_SECONDS)
     _record(settings).unlink(missing_ok=True)
     return len(ended)
 
@@ -263,8 +262,8 @@ def _marked(settings: Settings) -> list[psutil.Process]:
     return found
 
 
-def _signal(send: Callable[[], None]) -> None:
+def _signal(process: psutil.Process, end: Callable[[psutil.Process], None]) -> None:
     try:
-        send()
+        end(process)
     except psutil.NoSuchProcess:
         return
