@@ -31,10 +31,10 @@ from swiftbolt.local import (
     stop_services,
 )
 from swiftbolt.settings import Settings
+from swiftbolt.store import Store, embedded, resolve_url
 
 HORIZONS_SHOWN = (1, 5, 20)
 UNIVERSE = Path("configs/universes/demo.yaml")
-RETRAIN = Path("configs/retrain/demo.yaml")
 SERVE = Path("configs/serve/local.yaml")
 
 
@@ -48,8 +48,6 @@ def run_demo(settings: Settings, ports: Ports, project: Path, retrain_config: Pa
     Raises:
         EnvironmentFault: another demo runs, a port is taken, or a step failed; what was started is ended.
     """
-    from swiftbolt.store import embedded, resolve_url
-
     for needed in (UNIVERSE, retrain_config, SERVE):
         if not (project / needed).is_file():
             raise EnvironmentFault(f"{needed} is not here: run make demo in the project's own folder")
@@ -58,25 +56,23 @@ def run_demo(settings: Settings, ports: Ports, project: Path, retrain_config: Pa
         if running is not None and running.is_alive:
             raise EnvironmentFault(f"a demo is already running at {running.service_url}: run make stop first")
         require_free(ports)
-        url = resolve_url(settings)
         where = "the database in DATABASE_URL" if settings.database_url else f"embedded, {settings.postgres_data}"
-        services = start_services(settings, ports, url, where)
         try:
+            url = resolve_url(settings)
+            with Store.connect(url):  # a database that is away is told before anything else is started
+                pass
+            services = start_services(settings, ports, url, where)
             console.print(f"Ray         {services.dashboard_url}  (dashboard and jobs, token authentication on)")
             console.print(f"PostgreSQL  {where}")
             _steps(settings, services, url, ports, project, retrain_config, console)
         except BaseException:
             console.print("stopping what was started ...")
-            stop_services(settings)
-            if settings.database_url is None:
-                embedded.stop(settings.postgres_data)
+            stop_demo(settings)
             raise
 
 
 def stop_demo(settings: Settings) -> tuple[int, bool]:
     """End the services and the embedded database. Returns (processes ended, database ended)."""
-    from swiftbolt.store import embedded
-
     ended = stop_services(settings)
     return ended, embedded.stop(settings.postgres_data)
 
