@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def child_environment(settings: Settings, database_url: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(_token_file(settings)),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": _ray_directory(settings),
+        "RAY_TMPDIR": str(_ray_directory(settings)),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PYTHONUNBUFFERED": "1",
     }
@@ -116,6 +117,7 @@ def start_services(settings: Settings, ports: Ports, database_url: str, database
         EnvironmentFault: it did not come up; nothing is left running.
     """
     settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_ray_directory(settings)
     log = settings.run_directory / "ray-head.log"
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
@@ -174,6 +176,9 @@ def stop_services(settings: Settings) -> int:
             _signal(process, end)
     psutil.wait_procs(list(ended.values()), timeout=STOP_SECONDS)
     _record(settings).unlink(missing_ok=True)
+    logs = _ray_directory(settings)
+    if settings.home not in logs.parents:
+        shutil.rmtree(logs.parent, ignore_errors=True)
     return len(ended)
 
 
@@ -215,13 +220,25 @@ def _token_file(settings: Settings) -> Path:
     return path
 
 
-def _ray_directory(settings: Settings) -> str:
-    """Ray's sockets lie here; their paths may be 107 bytes long at most, so it is not under a long home."""
+def _ray_directory(settings: Settings) -> Path:
+    """Ray's logs and sockets. Paths of sockets may be 107 bytes long at most, so it is not under a long home."""
     inside = settings.run_directory / "ray"
     if len(str(inside)) <= 40:
-        return str(inside)
+        return inside
     digest = hashlib.sha256(str(settings.home).encode()).hexdigest()[:10]
-    return f"{tempfile.gettempdir()}/swiftbolt-{os.getuid()}-{digest}"
+    return Path(tempfile.gettempdir(), f"swiftbolt-{os.getuid()}-{digest}", "ray")
+
+
+def _make_ray_directory(settings: Settings) -> None:
+    """Make the folder above Ray's own, ours alone: the logs in it hold the environment of jobs.
+
+    Raises:
+        EnvironmentFault: it belongs to somebody else.
+    """
+    parent = _ray_directory(settings).parent
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if parent.stat().st_uid != os.getuid():
+        raise EnvironmentFault(f"{parent} belongs to another user: remove it, or set SWIFTBOLT_HOME to another folder")
 
 
 def _record(settings: Settings) -> Path:
@@ -247,7 +264,7 @@ def _same_process(pid: int, started: float) -> psutil.Process | None:
 def _marked(settings: Settings) -> list[psutil.Process]:
     """Processes that carry our mark for this home, or write to its Ray's logs, except the caller and its parents."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    logs = _ray_directory(settings) + os.sep
+    logs = f"{_ray_directory(settings)}{os.sep}"
     found = []
     for process in psutil.process_iter():
         if process.pid in mine:
