@@ -55,7 +55,7 @@ class Panel:
         rows = len(self.session_R)
         if list(self.symbols) != sorted(set(self.symbols)):
             raise DataError("panel symbols must be ascending and distinct")
-        if not len(self.sessions) or not (np.diff(self.sessions) > np.timedelta64(0)).all():
+        if not len(self.sessions) or not (np.diff(self.sessions.astype(np.int64)) > 0).all():
             raise DataError("panel sessions must be ascending and at least one")
         if self.offsets.shape != (len(self.symbols) + 1,) or self.offsets[0] != 0 or self.offsets[-1] != rows:
             raise DataError("panel offsets do not span its rows")

@@ -62,10 +62,8 @@ def train_rows(
     panel: Panel, fold: Fold, horizons: Sequence[int] = HORIZONS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Training rows and outcomes; a label that reaches into validation is NaN."""
-    first_validation = np.datetime64(fold.validation.first)
-    return labelled_rows(
-        panel, np.datetime64(fold.train.first), np.datetime64(fold.train.last), first_validation - 1, horizons
-    )
+    label_end = np.datetime64(fold.validation.first) - np.timedelta64(1, "D")
+    return labelled_rows(panel, np.datetime64(fold.train.first), np.datetime64(fold.train.last), label_end, horizons)
 
 
 def validation_rows(
