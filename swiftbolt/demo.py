@@ -130,8 +130,9 @@ def _forecast_table(replies: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> T
         title=f"ensemble forecasts after the close of {', '.join(origins)}, in dollars",
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 0, 0, 1),
         pad_edge=False,
+        show_edge=False,
     )
     heads = ("last\nclose", "ses-\nsions", "target", "95 % interval", "direc-\ntion", "confi-\ndence", "agree-\nment")
     table.add_column("symbol", no_wrap=True)
