@@ -25,7 +25,7 @@ import ray.train.torch
 import torch.distributed
 from torch import Tensor
 
-from swiftbolt.errors import SwiftBoltError
+from swiftbolt.errors import ModelError, SwiftBoltError
 from swiftbolt.models.networks import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.panel import Panel
@@ -68,7 +68,7 @@ class RayNetworkTrainer:
         Raises:
             ValueError: a job asks for more threads than a worker has CPUs, or the run's folder holds another run.
             SwiftBoltError: what training a job raised.
-            ray.train.TrainingFailedError: workers were lost more than three times.
+            ModelError: workers were lost more than three times.
         """
         if not jobs:
             return []
@@ -84,7 +84,10 @@ class RayNetworkTrainer:
             while told < len(jobs) and (folders[told] / _RUN_FILE).exists():
                 on_done(jobs[told])
                 told += 1
-        failure = result.result().return_value
+        try:
+            failure = result.result().return_value
+        except ray.train.TrainingFailedError as exc:
+            raise ModelError(f"Ray Train gave up after losing workers {_WORKER_FAILURES + 1} times: {exc}") from exc
         if failure is not None:
             raise failure
         for job in jobs[told:]:

@@ -77,7 +77,7 @@ class LineProgress:
 
 
 def _symbol_of(piece: str) -> str:
-    return piece.split("/")[1]
+    return piece.split("/", 1)[1].rsplit("/", 1)[0]  # a symbol may hold a stroke itself: BF/B
 
 
 def _clock_text(seconds: float) -> str:

@@ -15,8 +15,10 @@ class Resources(Strict):
     symbols_per_trial: int = Field(
         20, ge=1, description="Symbols a Tune trial walks through; choose it so that a trial runs 10-60 s."
     )
-    cpus_per_trial: float = Field(1.0, gt=0, description="CPUs a trial reserves; its libraries get as many threads.")
+    cpus_per_trial: float = Field(1.0, gt=0, description="CPUs a trial reserves; a fit uses one thread.")
     trial_retries: int = Field(2, ge=0, description="How often a trial whose worker died is started again.")
     train_workers: int = Field(1, ge=1, description="Ray Train workers; gradients are averaged over them.")
-    cpus_per_train_worker: float = Field(1.0, gt=0, description="CPUs, and threads, of a Ray Train worker.")
+    cpus_per_train_worker: float = Field(
+        1.0, gt=0, description="CPUs of a Ray Train worker; no network may ask for more threads."
+    )
     use_gpu: bool | Literal["auto"] = Field("auto", description="auto: when the cluster has a GPU for every worker.")

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 
@@ -24,7 +25,8 @@ from cluster.resources import Resources
 from swiftbolt.actions import CorporateActions
 from swiftbolt.artifact import Manifest, write_artifact
 from swiftbolt.config import load_config
-from swiftbolt.errors import DataError, ModelError, SwiftBoltError
+from swiftbolt.ensemble.weights import ENSEMBLE
+from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, StoreUnavailable, SwiftBoltError
 from swiftbolt.evaluation.evaluate import scorecard_context
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
 from swiftbolt.evaluation.scorecard import build_scorecard, ordered_scores, summary_lines
@@ -33,6 +35,7 @@ from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
 from swiftbolt.features.engine import build_panel
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.local import use_token_authentication
+from swiftbolt.models.trained import NetworkConfig
 from swiftbolt.panel import Panel
 from swiftbolt.providers.base import Adjustment
 from swiftbolt.release import Release, write_release
@@ -63,23 +66,22 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
     config = load_config(config_path, RetrainConfig, overrides)
     recipe = Recipe.read(config, config_path)
     require_members(recipe, config_path)
+    _require_cpus(config.resources, recipe, config_path)
     universe = load_config(beside(config_path, config.universe), Universe)
     url = resolve_url(settings)
     with Store.connect(url) as store:
         store.migrate()
-        panel, skipped = _load_panel(store, universe, recipe, write)
+        panel, adjustment, skipped = _load_panel(store, universe, recipe, write)
         folds = make_folds(panel.sessions, recipe.folds, live=True)
         started = time.monotonic()
-        run = store.start_run("retrain", recipe.to_json(), now=datetime.now(UTC))
-        write(
-            f"run {run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
-            f" {panel.sessions[0]} to {panel.last_session}"
-        )
-        progress = LineProgress(write=write, on_change=lambda done, failed, total: store.progress_run(
-            run, done=done, failed=failed, total=total))  # fmt: skip
-        storage = settings.home / "ray"
-        try:
-            with ray_session(settings, url):
+        with ray_session(settings, url):
+            run = store.start_run("retrain", recipe.to_json(), now=datetime.now(UTC))
+            write(
+                f"run {run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
+                f" {panel.sessions[0]} to {panel.last_session}"
+            )
+            storage = settings.home / "ray"
+            try:
                 result = walk_forward(
                     panel,
                     folds,
@@ -92,22 +94,72 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                         storage_path=storage,
                         run_name=f"{run}-networks",
                     ),
-                    progress=progress,
+                    progress=LineProgress(write=write, on_change=_progress_recorder(store, run, write)),
                 )
-            release = _publish(store, settings, run, panel, folds[-1], recipe, result, skipped, write)
-        except BaseException as exc:
-            # Also on interruption: a run must not stay "running" for ever.
-            store.finish_run(run, "failed", time.monotonic() - started, {**skipped, "run": _reason(exc)})
-            raise
-        finally:
-            for name in ("models", "networks"):
-                shutil.rmtree(storage / f"{run}-{name}", ignore_errors=True)
-        store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
+                skipped.update(_not_forecast(panel, result.live_forecasts, write))
+                release = _publish(store, settings, run, panel, folds[-1], recipe, result, adjustment, skipped, write)
+            except BaseException as exc:
+                # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
+                _record_failure(store, run, time.monotonic() - started, {**skipped, "run": _reason(exc)}, write)
+                raise
+            finally:
+                for name in ("models", "networks"):
+                    shutil.rmtree(storage / f"{run}-{name}", ignore_errors=True)
+            store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
     write(f"run {run}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
     return release
 
 
-def _load_panel(store: Store, universe: Universe, recipe: Recipe, write: Line) -> tuple[Panel, dict[str, str]]:
+def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
+    for name in recipe.networks:
+        network = recipe.models[name]
+        assert isinstance(network, NetworkConfig)
+        if network.threads > max(1.0, resources.cpus_per_train_worker):
+            raise ConfigError(
+                str(file),
+                "resources.cpus_per_train_worker",
+                f"is {resources.cpus_per_train_worker:g}, but {name} is told to use {network.threads} threads",
+            )
+
+
+def _progress_recorder(store: Store, run: str, write: Line) -> Callable[[int, int, int], None]:
+    """Tells the store how far a run has come. A store that is away loses a number, not hours of training."""
+
+    def record(done: int, failed: int, total: int) -> None:
+        try:
+            store.progress_run(run, done=done, failed=failed, total=total)
+        except StoreUnavailable as exc:
+            write(f"progress was not recorded, the run goes on: {exc}")
+
+    return record
+
+
+def _record_failure(store: Store, run: str, seconds: float, failures: Mapping[str, str], write: Line) -> None:
+    try:
+        store.finish_run(run, "failed", seconds, failures)
+    except StoreError as exc:
+        write(f"run {run} failed, and that was not recorded: {exc}")
+
+
+def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[str, str]:
+    """Symbols that were trained on but have no forecast by the ensemble, each with its reason."""
+    answered = set(forecasts.filter(pl.col("model") == ENSEMBLE)["symbol"])
+    reasons = {}
+    for symbol in panel.symbols:
+        if symbol not in answered:
+            newest = panel.date_R[panel.rows(symbol)][-1]
+            reasons[symbol] = (
+                f"{symbol}: no model could forecast it"
+                if newest == np.datetime64(panel.last_session)
+                else f"{symbol}: its bars end on {newest}, those of the universe on {panel.last_session}"
+            )
+            write(f"not forecast: {reasons[symbol]}")
+    return reasons
+
+
+def _load_panel(
+    store: Store, universe: Universe, recipe: Recipe, write: Line
+) -> tuple[Panel, Adjustment, dict[str, str]]:
     bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
     missing = sorted(set(universe.symbols) - set(bars.symbols))
     skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
@@ -118,7 +170,8 @@ def _load_panel(store: Store, universe: Universe, recipe: Recipe, write: Line) -
         write(f"skipped: {reason}")
     if not len(bars):
         raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
-    return build_panel(bars, store.actions(symbols=bars.symbols)), skipped
+    actions = store.actions(symbols=bars.symbols)
+    return build_panel(bars, actions), _adjustment(actions), skipped
 
 
 def _publish(
@@ -129,6 +182,7 @@ def _publish(
     fold: Fold,
     recipe: Recipe,
     result: WalkForward,
+    adjustment: Adjustment,
     skipped: Mapping[str, str],
     write: Line,
 ) -> Release:
@@ -136,9 +190,11 @@ def _publish(
     absent = sorted(set(recipe.members) - set(result.live))
     if absent:
         raise ModelError(f"no release: {', '.join(absent)} failed on the live fold: {result.failures}")
+    if ENSEMBLE not in result.live_forecasts["model"]:
+        raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))
     scorecard = build_scorecard(
         pl.concat([result.forecasts, result.drift]),
-        scorecard_context(panel, recipe, _adjustment(store.actions(symbols=panel.symbols)), skipped, result),
+        scorecard_context(panel, recipe, adjustment, skipped, result),
     )
     directory = settings.artifacts / run
     staging = settings.artifacts / f".{run}"
@@ -152,7 +208,7 @@ def _publish(
             ensemble=result.ensembles[fold.index],
             forecasts=result.live_forecasts,
             scorecard=scorecard,
-            skipped={**skipped, **result.failures},
+            skipped=skipped,
         )
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -219,6 +275,8 @@ def _result_rows(scorecard: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _reason(exc: BaseException) -> str:
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):  # Ray makes a SystemExit of the signal a stopped job gets
+        return "stopped before it was done"
     return str(exc) or type(exc).__name__
 
 

@@ -141,7 +141,7 @@ def write_release(
 
 
 def verify_release(directory: Path) -> Release:
-    """Recompute the digest from what lies on disk.
+    """Recompute the digest from what lies on disk; the models' own files are checked when they are loaded.
 
     Raises:
         ArtifactMismatch: something in the directory is not what was released.

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from swiftbolt.config import Strict
 from swiftbolt.ensemble.calibration import IDENTITY, CalibrationMap, calibrate, fit_calibration
@@ -173,6 +174,9 @@ def combine(members: Mapping[str, Forecasts], state: EnsembleState) -> Forecasts
 def fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, config: EnsembleConfig) -> EnsembleState:
     """Learn weights and calibration from forecasts whose outcome is known.
 
+    One thread computes them: BLAS adds in an order that goes by the number of its threads, and a last bit of a
+    weight is a last bit of every forecast.
+
     Args:
         members: past out-of-sample forecasts of each member, all of the same horizons.
         realized: ``symbol, origin, horizon, realized`` of what has matured; a forecast without a row here,
@@ -182,6 +186,11 @@ def fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, confi
         ConfigError: the prior has no weight for a member.
         DataError: no member, or members differ in horizons.
     """
+    with threadpool_limits(limits=1):
+        return _fit_ensemble(members, realized, config)
+
+
+def _fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, config: EnsembleConfig) -> EnsembleState:
     horizons = _shared_horizons(members)
     names = in_order(members)
     prior_M = prior_weights(names, config.prior)

@@ -18,7 +18,7 @@ import polars as pl
 
 from swiftbolt.artifact import code_version
 from swiftbolt.config import load_config
-from swiftbolt.errors import DataError
+from swiftbolt.errors import DataError, EnvironmentFault
 from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
 from swiftbolt.evaluation.report import render_report
 from swiftbolt.evaluation.scorecard import build_scorecard
@@ -73,10 +73,10 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         start: first origin to forecast; earlier sessions are history to learn from.
 
     Raises:
-        DataError: no symbol has enough history.
+        DataError: no symbol has enough history, or ``out`` holds something else.
+        EnvironmentFault: ``out`` cannot be written.
     """
-    if out.exists() and not (out.is_dir() and _is_ours(out)):
-        raise DataError(f"{out} exists and is not the result of an evaluation: choose another --out")
+    _require_usable(out)
     needed = max(plan.universe.min_sessions, plan.recipe.folds.min_train_sessions)
     bars, skipped = split_by_history(data.bars, needed)
     skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
@@ -125,6 +125,18 @@ def scorecard_context(
     }
 
 
+def _require_usable(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and _is_ours(out))):
+        raise DataError(f"{out} exists and is not the result of an evaluation: choose another --out")
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise EnvironmentFault(f"{parent} cannot be made ({exc.strerror}): choose another --out") from exc
+    if not os.access(parent, os.W_OK):
+        raise EnvironmentFault(f"{parent} cannot be written: choose another --out")
+
+
 def _is_ours(directory: Path) -> bool:
     names = {path.name for path in directory.iterdir()}
     return not names or names <= {"forecasts.parquet", "scorecard.json", "report.html"}
@@ -133,7 +145,6 @@ def _is_ours(directory: Path) -> bool:
 def _write(out: Path, result: WalkForward, scorecard: dict[str, Any]) -> None:
     """Write beside ``out`` and move into place, so that a killed run leaves nothing half written."""
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.parent / f".{out.name}.{os.getpid()}"
     staging.mkdir()
     try:

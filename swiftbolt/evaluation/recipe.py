@@ -82,12 +82,11 @@ class Recipe:
             if entry is not None:
                 overrides = tuple(f"{key}={json.dumps(value)}" for key, value in entry.set.items())
                 models[name] = read_model_config(name, beside(file, entry.config), overrides)
-        return cls(
-            folds=config.folds,
-            models=models,
-            ensemble=load_config(beside(file, config.ensemble), EnsembleConfig),
-            seed=config.seed,
-        )
+        ensemble = load_config(beside(file, config.ensemble), EnsembleConfig)
+        unweighted = [name for name in models if name not in ensemble.prior]
+        if unweighted:
+            raise ConfigError(str(beside(file, config.ensemble)), "prior", f"has no weight for {', '.join(unweighted)}")
+        return cls(folds=config.folds, models=models, ensemble=ensemble, seed=config.seed)
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -10,13 +10,14 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
-from swiftbolt.errors import SwiftBoltError
+from swiftbolt.errors import EnvironmentFault, SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import Forecasts
@@ -92,8 +93,9 @@ def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
         with threadpool_limits(limits=1):
             own = panel if unit.symbol is None else panel.select([unit.symbol])
             model = build_model(unit.model, recipe.config_of(unit.model))
-            seed = recipe.seed_of(unit.model, unit.symbol or "", unit.fold.index)
-            model.fit(own, unit.fold, seed=seed)
+            # The same for every symbol, and the one in the artifact's manifest: a unit per symbol gives what
+            # one fit of the whole universe gives.
+            model.fit(own, unit.fold, seed=recipe.seed_of(unit.model, unit.fold.index))
             forecasts = model.forecast(own, fold_origins(own, unit.fold))
             files = model.dump() if unit.fold.is_live else {}
     except SwiftBoltError as exc:
@@ -130,16 +132,30 @@ class ProcessExecutor:
         self.workers = workers
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
-        """See ``Executor``. Processes are spawned, not forked: forking under polars' threads can deadlock."""
+        """See ``Executor``. Processes are spawned, not forked: forking under polars' threads can deadlock.
+
+        Raises:
+            EnvironmentFault: a process was killed from outside.
+        """
         outcomes: dict[int, Outcome] = {}
         with ProcessPoolExecutor(
             self.workers, mp_context=get_context("spawn"), initializer=_receive, initargs=(panel, recipe)
         ) as pool:
             waiting = {pool.submit(_run_received, unit): position for position, unit in enumerate(units)}
-            for future in as_completed(waiting):
-                outcome = future.result()
-                outcomes[waiting[future]] = outcome
-                on_done(outcome)
+            try:
+                for future in as_completed(waiting):
+                    outcome = future.result()
+                    outcomes[waiting[future]] = outcome
+                    on_done(outcome)
+            except BrokenProcessPool as exc:
+                raise EnvironmentFault(
+                    f"one of {self.workers} worker processes was killed, most likely for want of memory: "
+                    "run again with fewer, by --set workers=1"
+                ) from exc
+            except BaseException:
+                # Leaving the pool waits for all that is queued: an interrupt would be obeyed hours later.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return [outcomes[position] for position in range(len(units))]
 
 

@@ -107,6 +107,7 @@ def walk_forward(
     failures.update(network_failures)
 
     y_RH = outcomes(panel)
+    realised = realised_by(panel, y_RH, panel.last_session)
     test_parts: list[pl.DataFrame] = []
     drift_parts: list[pl.DataFrame] = []
     past: dict[str, list[Forecasts]] = defaultdict(list)
@@ -120,8 +121,9 @@ def walk_forward(
         if not past:
             for name, fitted in members.items():
                 past[name].append(fitted.between(fold.validation.first, fold.validation.last))
+        # A member that failed on every fold before has no past: none of them is weighed by what it did then.
         state = fit_ensemble(
-            {name: Forecasts.concatenate(parts) for name, parts in past.items() if name in members},
+            {name: Forecasts.concatenate([Forecasts.empty(name), *past[name]]) for name in members},
             realised_by(panel, y_RH, fold.known_through),
             recipe.ensemble,
         )
@@ -136,7 +138,7 @@ def walk_forward(
             naive = gathered.get(("naive", fold.index))
             if naive is not None:
                 published["naive"] = naive.between(fold.known_through, fold.known_through)
-            live_forecasts = pl.concat([part.to_frame() for part in published.values() if len(part)])
+            live_forecasts = pl.concat([part.to_frame() for part in published.values()])
             continue
         tests = {name: fitted.between(fold.test.first, fold.test.last) for name, fitted in members.items()}
         for name, part in tests.items():
@@ -146,7 +148,7 @@ def walk_forward(
             if (name, fold.index) in gathered:
                 shown[name] = gathered[name, fold.index].between(fold.test.first, fold.test.last)
         for name, part in shown.items():
-            frame = _with_outcomes(part, fold.index, panel, y_RH)
+            frame = _with_outcomes(part, fold.index, realised)
             (drift_parts if name == "naive_drift" else test_parts).append(frame)
     return WalkForward(
         forecasts=_canonical(test_parts),
@@ -248,8 +250,7 @@ def realised_by(panel: Panel, y_RH: np.ndarray, known_through: date) -> pl.DataF
     return pl.concat(frames)
 
 
-def _with_outcomes(part: Forecasts, fold: int, panel: Panel, y_RH: np.ndarray) -> pl.DataFrame:
-    realised = realised_by(panel, y_RH, panel.last_session)
+def _with_outcomes(part: Forecasts, fold: int, realised: pl.DataFrame) -> pl.DataFrame:
     frame = part.to_frame().join(realised, on=["symbol", "origin", "horizon"], how="left", maintain_order="left")
     columns = frame.columns
     return frame.with_columns(fold=pl.lit(fold, dtype=pl.Int32)).select(*columns[:4], "fold", *columns[4:])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +166,52 @@ def test_a_release_needs_every_member(settings: Settings, config: Path) -> None:
     recipe = Recipe.read(load_config(config, RetrainConfig), config)
     with pytest.raises(ConfigError, match="missing lstm"):
         require_members(recipe, config)
+
+
+_INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+import ray
+from support.markets import make_bars
+from support.recipes import tiny_recipe
+from cluster.fan_out import TuneExecutor
+from cluster.resources import Resources
+from swiftbolt.actions import CorporateActions
+from swiftbolt.evaluation.units import plan_units
+from swiftbolt.features.engine import build_panel
+from swiftbolt.folds import make_folds
+
+recipe = tiny_recipe("arima")
+panel = build_panel(make_bars([f"S{i}" for i in range(9)], 760, seed=3), CorporateActions.of())
+units = plan_units(panel, recipe, make_folds(panel.sessions, recipe.folds))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ray.init(address=sys.argv[1], log_to_driver=False)
+try:
+    TuneExecutor(Resources(symbols_per_trial=1), Path(sys.argv[2]), "interrupted").run(
+        panel, recipe, units, lambda outcome: signal.raise_signal(signal.SIGINT)
+    )
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_ends_the_fan_out_at_once_rather_than_with_half_of_its_results(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    import ray
+
+    # A process of its own: its trials end with it.
+    root = Path(__file__).parents[2]
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, address, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["interrupted"], done.stderr[-2000:]
 
 
 def test_tune_gives_the_same_bits_as_a_plain_loop_and_tells_of_every_unit_once(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
 
 from swiftbolt.config import load_config, parse_config
 from swiftbolt.ensemble.calibration import IDENTITY, CalibrationMap, calibrate, fit_calibration, shifted_to
@@ -139,6 +140,23 @@ def test_only_rows_that_every_member_has_and_that_matured_teach_anything():
         .otherwise(pl.col("realized"))
     )
     assert fit_ensemble(members, outcome, EnsembleConfig()).sessions == (15, 15, 15)
+
+
+def test_what_an_ensemble_learns_does_not_depend_on_the_number_of_threads():
+    rng = np.random.default_rng(0)
+    days = DAYS[:500]
+    members, outcomes = {"arima": [], "xgboost": [], "lstm": []}, []
+    for s in range(40):  # enough rows for BLAS to share them out
+        for name, parts in members.items():
+            parts.append(forecasts(name, 0.002 * rng.standard_normal(500), 0.012, symbol=f"S{s:02d}", days=days))
+        outcomes.append(realized(0.012 * rng.standard_normal(500), days, f"S{s:02d}"))
+    joined = {name: Forecasts.concatenate(parts) for name, parts in members.items()}
+    states = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            states.append(fit_ensemble(joined, pl.concat(outcomes), EnsembleConfig()))
+    assert states[0].calibrated
+    assert states[0].to_json() == states[1].to_json()
 
 
 def test_the_calibration_of_an_ensemble_that_is_always_too_hopeful_lowers_the_chance_of_a_rise():

@@ -99,6 +99,20 @@ def test_a_folder_that_is_not_an_evaluation_is_not_touched(
     assert (precious / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    bars: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(bars, config, tmp_path / "file" / "out") == 4
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_an_ensemble_without_a_weight_for_a_model_is_refused_before_the_work(config: Path) -> None:
+    (config.parent / "ensemble.yaml").write_text("prior: {xgboost: 1.0}")
+    with pytest.raises(ConfigError, match=r"ensemble\.yaml: prior: has no weight for transformer"):
+        Plan.read(config)
+
+
 def test_a_misspelt_key_of_a_named_file_is_named_with_it(config: Path) -> None:
     (config.parent / "xgboost.yaml").write_text("max_deph: 3")
     with pytest.raises(ConfigError, match=r"xgboost\.yaml.*max_deph.*did you mean 'max_depth'"):

@@ -53,3 +53,11 @@ def test_no_time_is_promised_before_each_model_has_ended_once() -> None:
     now[0] = 44.0
     progress.done("models", "arima/S0/0")
     assert lines[-1].endswith("0:44 elapsed · about 2:56 left")
+
+
+def test_a_symbol_with_a_stroke_in_its_name_is_one_symbol() -> None:
+    lines: list[str] = []
+    progress = LineProgress(write=lines.append, clock=lambda: 0.0)
+    progress.planned("models", ["arima/BF/B/0", "arima/BF/A/0"])
+    progress.done("models", "arima/BF/B/0")
+    assert "1/2 symbols" in lines[-1]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +15,14 @@ from support.markets import make_bars
 from support.recipes import tiny_recipe
 
 from swiftbolt.actions import CorporateActions
-from swiftbolt.errors import DataError
+from swiftbolt.errors import DataError, EnvironmentFault
 from swiftbolt.evaluation import units as units_module
 from swiftbolt.evaluation.outcomes import load_outcomes, save_outcomes
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import Outcome, ProcessExecutor, SerialExecutor, Unit, plan_units, run_unit
 from swiftbolt.features.engine import build_panel
 from swiftbolt.folds import Fold, make_folds
+from swiftbolt.models.registry import build_model
 from swiftbolt.panel import Panel
 
 Work = tuple[Panel, Recipe, list[Fold]]
@@ -79,6 +84,45 @@ def test_processes_and_this_process_give_the_same_bits(work: Work) -> None:
         assert a.forecasts is not None
         assert b.forecasts is not None
         assert np.array_equal(a.forecasts.quantiles_NHQ, b.forecasts.quantiles_NHQ)
+
+
+def test_an_interrupt_does_not_wait_for_what_is_queued(work: Work) -> None:
+    panel, recipe, folds = work
+    wanted = plan_units(panel, recipe, folds)
+    seen: list[str] = []
+
+    def interrupt(outcome: Outcome) -> None:
+        seen.append(outcome.unit.key)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ProcessExecutor(1).run(panel, recipe, wanted * 200, interrupt)  # a minute of work
+    assert len(seen) == 1
+
+
+def test_a_killed_process_is_one_clear_sentence(work: Work) -> None:
+    panel, recipe, folds = work
+
+    def kill(outcome: Outcome) -> None:
+        for child in active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    with pytest.raises(EnvironmentFault, match="for want of memory: run again with fewer"):
+        ProcessExecutor(1).run(panel, recipe, plan_units(panel, recipe, folds) * 20, kill)
+
+
+def test_a_symbol_apart_is_fitted_as_within_the_universe_and_with_the_seed_of_the_manifest() -> None:
+    recipe = tiny_recipe("xgboost")
+    config = recipe.models["xgboost"].model_copy(update={"scope": "symbol"})
+    recipe = replace(recipe, models={"xgboost": config})
+    panel = build_panel(make_bars(["AA", "BB"], 760, seed=3), CorporateActions.of())
+    fold = make_folds(panel.sessions, recipe.folds, live=True)[-1]
+    together = build_model("xgboost", config)
+    together.fit(panel, fold, seed=recipe.seed_of("xgboost", fold.index))
+    apart: dict[str, bytes] = {}
+    for symbol in panel.symbols:
+        apart |= run_unit(panel, recipe, Unit(model="xgboost", fold=fold, symbol=symbol)).files
+    assert apart == together.dump()
 
 
 def test_outcomes_survive_the_disk_bit_for_bit(work: Work, tmp_path: Path) -> None:

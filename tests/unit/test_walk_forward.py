@@ -159,6 +159,52 @@ def test_a_member_that_fails_everywhere_leaves_an_ensemble_of_the_others(panel: 
     assert all(set(state.weights) == {"xgboost"} for state in found.ensembles.values())
 
 
+class _LosingFold(SerialExecutor):
+    """Loses each model on the fold given for it."""
+
+    def __init__(self, lost: dict[str, int]) -> None:
+        self._lost = lost
+
+    def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        return [
+            Outcome(unit=o.unit, forecasts=None, failure="lost")
+            if self._lost.get(o.unit.model) == o.unit.fold.index
+            else o
+            for o in super().run(panel, recipe, units, on_done)
+        ]
+
+
+def test_a_member_that_failed_on_every_fold_before_takes_part_with_its_prior_weight(panel: Panel) -> None:
+    found = run(panel, tiny_recipe("arima", "xgboost"), live=False, executor=_LosingFold({"arima": 0}))
+    assert set(found.ensembles[0].weights) == {"xgboost"}
+    assert found.ensembles[1].weights["arima"][0] == pytest.approx(0.20 / 0.55)
+    assert not found.ensembles[1].calibrated
+
+
+def test_folds_without_a_member_in_common_are_each_combined_from_what_they_have(panel: Panel) -> None:
+    executor = _LosingFold({"arima": 0, "xgboost": 1})
+    found = run(panel, tiny_recipe("arima", "xgboost"), live=False, executor=executor)
+    assert [set(state.weights) for state in found.ensembles.values()] == [{"xgboost"}, {"arima"}]
+    assert len(found.forecasts.filter(pl.col("model") == "ensemble")) == 2 * 60 * 3
+
+
+def test_a_symbol_that_starts_late_or_stops_early_is_forecast_where_it_has_bars() -> None:
+    frame = make_bars(["AA", "BF/B", "BRK.B"], 760, seed=3).frame
+    days = frame["session"].unique().sort()
+    kept = (
+        pl.when(pl.col("symbol") == "BF/B").then(pl.col("session") >= days[440])
+        .when(pl.col("symbol") == "BRK.B").then(pl.col("session") <= days[-5])
+        .otherwise(True)
+    )  # fmt: skip
+    panel = build_panel(Bars(frame=frame.filter(kept)), CorporateActions.of())
+    found = run(panel, tiny_recipe(*MEMBERS))
+    assert set(found.failures) == {"arima/BF/B/0", "arima/BF/B/1", "arima/BF/B/live"}
+    ensemble = found.live_forecasts.filter(pl.col("model") == "ensemble")
+    assert set(ensemble["symbol"]) == {"AA", "BF/B"}  # the latter without ARIMA-GARCH, for which it is too young
+    last = found.forecasts.filter(pl.col("symbol") == "BRK.B")["origin"].max()
+    assert last == days[-5]
+
+
 def test_no_member_at_all_is_an_error_that_gives_a_reason(panel: Panel) -> None:
     with pytest.raises(ModelError, match="lost"):
         run(panel, tiny_recipe("arima"), executor=_Losing("arima"))
