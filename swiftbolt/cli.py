@@ -68,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         note("interrupted")
         return INTERRUPTED
+    if status == INTERRUPTED:  # Typer turns some interrupts into a status by itself
+        note("interrupted")
     return status if isinstance(status, int) else 0
 
 

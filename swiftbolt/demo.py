@@ -25,6 +25,7 @@ from swiftbolt.local import (
     Ports,
     Services,
     child_environment,
+    make_run_directory,
     read_services,
     require_free,
     start_services,
@@ -59,16 +60,30 @@ def run_demo(settings: Settings, ports: Ports, project: Path, retrain_config: Pa
         where = "the database in DATABASE_URL" if settings.database_url else f"embedded, {settings.postgres_data}"
         try:
             url = resolve_url(settings)
-            with Store.connect(url):  # a database that is away is told before anything else is started
-                pass
+            with Store.connect(url) as store:  # a database that is away is told before anything else is started
+                store.migrate()
+                earlier = {row.run for row in store.runs()}
             services = start_services(settings, ports, url, where)
             console.print(f"Ray         {services.dashboard_url}  (dashboard and jobs, token authentication on)")
             console.print(f"PostgreSQL  {where}")
-            _steps(settings, services, url, ports, project, retrain_config, console)
+            try:
+                _steps(settings, services, url, ports, project, retrain_config, console)
+            except BaseException:
+                stop_services(settings)
+                _record_stopped(url, earlier)
+                raise
         except BaseException:
-            console.print("stopping what was started ...")
+            console.print("ended what was started")
             stop_demo(settings)
             raise
+
+
+def _record_stopped(url: str, earlier: set[str]) -> None:
+    """Record runs that began after ``earlier`` and were cut off: with their Ray gone, nobody else will."""
+    with Store.connect(url) as store:
+        for row in store.runs():
+            if row.run not in earlier and row.state == "running":
+                store.finish_run(row.run, "failed", 0.0, {"run": "stopped before it was done"})
 
 
 def stop_demo(settings: Settings) -> tuple[int, bool]:
@@ -127,7 +142,7 @@ def _forecast_table(replies: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> T
     """One line per symbol and horizon, narrow enough for a terminal of 80 columns."""
     origins = sorted({reply["as_of"] for by_horizon in replies.values() for reply in by_horizon.values()})
     table = Table(
-        title=f"ensemble forecasts after the close of {', '.join(origins)}, in dollars",
+        title=f"ensemble forecasts after the close of {', '.join(origins)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
@@ -168,7 +183,7 @@ def _get(client: httpx.Client, path: str, **parameters: Any) -> Any:
 @contextmanager
 def _only_demo(settings: Settings) -> Iterator[None]:
     """Hold the lock that keeps a second demo out while this one is being set up."""
-    settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_run_directory(settings)
     with (settings.run_directory / "demo.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -64,7 +64,7 @@ def read_services(settings: Settings) -> Services | None:
     path = _record(settings)
     try:
         return Services(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError):
         raise EnvironmentFault(f"{path} is damaged: delete it after checking that no Ray of yours runs") from None
@@ -86,6 +86,22 @@ def require_free(ports: Ports) -> None:
                 raise EnvironmentFault(
                     f"port {port} ({purpose}) is taken: stop what listens there, or choose another with {option}"
                 ) from None
+
+
+def make_run_directory(settings: Settings) -> None:
+    """Make the folder of process ids, tokens and logs, the user's alone.
+
+    Raises:
+        EnvironmentFault: it cannot be made, or Ray could not work with its name.
+    """
+    if not str(settings.home).isascii():
+        raise EnvironmentFault(f"Ray cannot work in {settings.home}: set SWIFTBOLT_HOME to a plain ASCII path")
+    try:
+        settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise EnvironmentFault(
+            f"{settings.run_directory} cannot be made ({exc.strerror}): set SWIFTBOLT_HOME to a folder of yours"
+        ) from exc
 
 
 def child_environment(settings: Settings, database_url: str) -> dict[str, str]:
@@ -116,7 +132,7 @@ def start_services(settings: Settings, ports: Ports, database_url: str, database
     Raises:
         EnvironmentFault: it did not come up; nothing is left running.
     """
-    settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_run_directory(settings)
     _make_ray_directory(settings)
     log = settings.run_directory / "ray-head.log"
     command = [
@@ -175,7 +191,8 @@ def stop_services(settings: Settings) -> int:
         for process in alive:
             _signal(process, end)
     psutil.wait_procs(list(ended.values()), timeout=STOP_SECONDS)
-    _record(settings).unlink(missing_ok=True)
+    if services is not None:
+        _record(settings).unlink(missing_ok=True)
     logs = _ray_directory(settings)
     if settings.home not in logs.parents:
         shutil.rmtree(logs.parent, ignore_errors=True)
@@ -213,7 +230,7 @@ def _token_file(settings: Settings) -> Path:
     """The token of this home's Ray, made on first use, readable by its owner alone."""
     path = settings.run_directory / "ray_token"
     if not path.exists():
-        settings.run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_run_directory(settings)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))

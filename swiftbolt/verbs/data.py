@@ -94,6 +94,8 @@ def features(
 
     if not out.parent.is_dir():
         raise ConfigError("swiftbolt features", "--out", f"there is no folder {out.parent}; make it or choose another")
+    if out.exists() and out.samefile(bars):
+        raise ConfigError("swiftbolt features", "--out", f"{out} is the file of bars itself; choose another")
     data = read_market_data(bars)
     for line in data.faults():
         note(line)

@@ -32,6 +32,10 @@ def releases(as_json: AsJson = False) -> None:
     """List the releases; the active one is served."""
     with open_store() as store:
         rows = [_fields(release, RELEASE_FIELDS) for release in store.releases()]
+    if not as_json:  # a person compares the first digits, and reads minutes
+        for row in rows:
+            row["release_digest"] = row["release_digest"][:12]
+            row["created"] = f"{row['created']:%Y-%m-%d %H:%M}"
     _show(rows, as_json, f"no release yet; make one with: {HOW_TO_RETRAIN}")
 
 

@@ -294,3 +294,12 @@ def test_importing_the_command_line_imports_nothing_heavy():
     program = f"import sys, swiftbolt.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_features_never_overwrite_the_bars_they_are_made_from(tmp_path, capsys):
+    path = tmp_path / "bars.parquet"
+    flat_frame("AAA", [100.0, 101.0]).write_parquet(path)
+    before = path.read_bytes()
+    assert cli.run(["features", "--bars", str(path), "--out", str(tmp_path / "." / "bars.parquet")]) == 2
+    assert "is the file of bars itself" in capsys.readouterr().err
+    assert path.read_bytes() == before

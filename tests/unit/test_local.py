@@ -22,6 +22,7 @@ from swiftbolt.local import (
     Ports,
     Services,
     child_environment,
+    make_run_directory,
     read_services,
     require_free,
     stop_services,
@@ -157,3 +158,14 @@ def test_the_token_is_made_once_and_readable_by_its_owner_alone(
 
 def _runs(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("home", "complaint"), [("file", "cannot be made"), ("höme", "plain ASCII")])
+def test_a_home_that_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, settings: Settings, home: str, complaint: str
+) -> None:
+    (tmp_path / "file").touch()
+    unusable = settings.model_copy(update={"home": tmp_path / home})
+    with pytest.raises(EnvironmentFault, match=complaint):
+        make_run_directory(unusable)
+    assert stop_services(unusable) == 0
