@@ -118,17 +118,6 @@ class Panel:
         """Position of the last session not after ``session``; -1 if all are later."""
         return int(np.searchsorted(self.sessions, as_day(session), side="right")) - 1
 
-    def rows_between(self, first: date, last: date) -> NDArray[np.int64]:
-        """Rows whose session lies between two days, both included."""
-        inside = (self.session_R > self.position(first) - (first in self)) & (self.session_R <= self.position(last))
-        return np.flatnonzero(inside)
-
-    def __contains__(self, session: object) -> bool:
-        if not isinstance(session, (date, np.datetime64)):
-            return False
-        at = self.position(session)
-        return at >= 0 and bool(self.sessions[at] == as_day(session))
-
     def rows_at(self, origins: Sessions) -> NDArray[np.int64]:
         """Rows whose session is one of ``origins``, ascending."""
         return np.flatnonzero(np.isin(self.date_R, np.asarray(origins, dtype="datetime64[D]")))

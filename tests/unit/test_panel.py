@@ -93,30 +93,6 @@ def test_position_is_that_of_the_last_session_not_later(panel, day, position):
     assert panel.position(day) == position
 
 
-def test_a_panel_contains_its_sessions_and_nothing_else(panel):
-    assert D[0] in panel
-    assert np.datetime64(D[4]) in panel
-    assert date(2020, 1, 4) not in panel  # a Saturday
-    assert D[5] not in panel
-    assert date(2019, 12, 31) not in panel
-    assert "AAA" not in panel
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "rows"),
-    [
-        (D[1], D[3], [1, 2, 3, 4, 5]),
-        (date(2020, 1, 4), date(2020, 1, 6), [4]),  # Saturday to Monday
-        (date(2000, 1, 1), D[0], [0]),
-        (D[4], date(2030, 1, 1), [6]),
-        (date(2021, 1, 1), date(2030, 1, 1), []),
-        (date(2000, 1, 1), date(2001, 1, 1), []),
-    ],
-)
-def test_rows_between_two_days_include_both(panel, first, last, rows):
-    assert panel.rows_between(first, last).tolist() == rows
-
-
 def test_rows_at_origins_are_those_of_every_symbol_with_a_bar_there(panel):
     assert panel.rows_at(np.array([D[0], D[3]], dtype="datetime64[D]")).tolist() == [0, 2, 5]
     assert panel.rows_at(np.array([], dtype="datetime64[D]")).tolist() == []
