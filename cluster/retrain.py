@@ -163,8 +163,7 @@ def _load_panel(
     bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
     missing = sorted(set(universe.symbols) - set(bars.symbols))
     skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
-    needed = max(universe.min_sessions, recipe.folds.min_train_sessions)
-    bars, short = split_by_history(bars, needed)
+    bars, short = split_by_history(bars, recipe.needed_sessions(universe))
     skipped.update(short)
     for reason in skipped.values():
         write(f"skipped: {reason}")
@@ -210,7 +209,7 @@ def _publish(
             scorecard=scorecard,
             skipped=skipped,
         )
-    except BaseException:
+    except BaseException:  # also an interrupt: nothing half written stays
         shutil.rmtree(staging, ignore_errors=True)
         raise
     version = store.publish_release(

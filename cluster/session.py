@@ -11,12 +11,8 @@ import ray
 import ray.exceptions
 
 from swiftbolt.errors import EnvironmentFault
-from swiftbolt.local import OBJECT_STORE_BYTES
+from swiftbolt.local import OBJECT_STORE_BYTES, ONE_THREAD
 from swiftbolt.settings import Settings
-
-# Passed to every worker: one thread per process unless a task asks for more, and the same home and database as
-# the driver, since a worker must never start a database of its own.
-THREAD_LIMITS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @contextmanager
@@ -32,7 +28,8 @@ def ray_session(settings: Settings, database_url: str) -> Iterator[None]:
         yield
         return
     starts_here = "RAY_ADDRESS" not in os.environ
-    worker_environment = {**THREAD_LIMITS, "SWIFTBOLT_HOME": str(settings.home), "DATABASE_URL": database_url}
+    # The same home and database as the driver's: a worker must never start a database of its own.
+    worker_environment = {**ONE_THREAD, "SWIFTBOLT_HOME": str(settings.home), "DATABASE_URL": database_url}
     # A submitted job brings a runtime environment of its own; ours is added to it rather than refused.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     try:

@@ -33,6 +33,7 @@ from swiftbolt.bars import Bars
 from swiftbolt.config import Strict
 from swiftbolt.errors import ServingError, SwiftBoltError
 from swiftbolt.forecast import MODELS, Forecasts
+from swiftbolt.local import ONE_THREAD
 from swiftbolt.panel import Panel
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store, resolve_url
@@ -41,9 +42,9 @@ log = logging.getLogger(__name__)
 
 Handle = DeploymentHandle[Any]
 
-# A tenth of a core each, so that the graph fits beside other work on two; numeric libraries get one thread.
+# A tenth of a core each, so that the graph fits beside other work on two; libraries get one thread, polars too.
 REPLICA_CPUS = 0.1
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+REPLICA_ENVIRONMENT = {**ONE_THREAD, "POLARS_MAX_THREADS": "1"}
 
 
 class AppArgs(Strict):
@@ -66,7 +67,7 @@ class AppArgs(Strict):
 def build_app(args: AppArgs) -> Application:
     """The graph over the store and the artifacts of this environment."""
     settings = Settings()
-    home = {"SWIFTBOLT_HOME": str(settings.home), **ONE_THREAD}
+    home = {"SWIFTBOLT_HOME": str(settings.home), **REPLICA_ENVIRONMENT}
     with_store = {**home, "DATABASE_URL": ready_store(settings)}
     members = {
         name: deployment(MemberReplica, name, home, max_ongoing_requests=16).bind(name, settings.artifacts)

@@ -68,11 +68,11 @@ def run_demo(settings: Settings, ports: Ports, project: Path, retrain_config: Pa
             console.print(f"PostgreSQL  {where}")
             try:
                 _steps(settings, services, url, ports, project, retrain_config, console)
-            except BaseException:
+            except BaseException:  # also an interrupt: a run of ours must not stay "running"
                 stop_services(settings)
                 _record_stopped(url, earlier)
                 raise
-        except BaseException:
+        except BaseException:  # also an interrupt: nothing that was started stays
             console.print("ended what was started")
             stop_demo(settings)
             raise

@@ -31,6 +31,8 @@ MARK = "SWIFTBOLT_SERVICES"
 HEAD_START_SECONDS = 90.0
 STOP_SECONDS = 5.0
 OBJECT_STORE_BYTES = 300 * 1024**2
+# Environment of every worker and replica: numeric libraries take one thread unless a task asks for more.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +170,7 @@ def start_services(settings: Settings, ports: Ports, database_url: str, database
     _record(settings).write_text(json.dumps(asdict(services), indent=1), encoding="utf-8")
     try:
         _wait_until_ready(services, settings, head, log)
-    except BaseException:
+    except BaseException:  # also an interrupt: what was started here is ended here
         stop_services(settings)
         raise
     return services

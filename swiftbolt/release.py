@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -115,7 +114,10 @@ def write_release(
     skipped: Mapping[str, str],
     reproducible: bool = True,
 ) -> Release:
-    """Finish the release whose artifacts already lie in ``staging`` and move it to ``directory`` in one step."""
+    """Finish the release whose artifacts already lie in ``staging`` and move it to ``directory`` in one step.
+
+    No two runs share a directory: one that is there already is an error of the caller's, and is not touched.
+    """
     any_manifest = next(iter(manifests.values()))
     origin = forecasts["origin"].max()
     assert isinstance(origin, date)
@@ -134,8 +136,6 @@ def write_release(
     (staging / "ensemble.json").write_text(ensemble.to_json(), encoding="utf-8")
     (staging / "scorecard.json").write_text(json.dumps(scorecard, sort_keys=True, indent=1) + "\n", encoding="utf-8")
     (staging / "release.json").write_text(release.to_json(), encoding="utf-8")
-    if directory.exists():
-        shutil.rmtree(directory)
     os.replace(staging, directory)
     return release
 

@@ -77,8 +77,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         EnvironmentFault: ``out`` cannot be written.
     """
     _require_usable(out)
-    needed = max(plan.universe.min_sessions, plan.recipe.folds.min_train_sessions)
-    bars, skipped = split_by_history(data.bars, needed)
+    bars, skipped = split_by_history(data.bars, plan.recipe.needed_sessions(plan.universe))
     skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
     if not len(bars):
         raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))

@@ -21,6 +21,7 @@ from swiftbolt.errors import ConfigError
 from swiftbolt.folds import FoldConfig
 from swiftbolt.forecast import MODELS
 from swiftbolt.models.registry import NETWORKS, read_model_config
+from swiftbolt.universe import Universe
 
 BASELINES: tuple[str, ...] = ("naive", "naive_drift")
 
@@ -97,6 +98,10 @@ class Recipe:
     def networks(self) -> tuple[Literal["lstm", "transformer"], ...]:
         """Members trained by a ``NetworkTrainer``."""
         return tuple(name for name in NETWORKS if name in self.models)
+
+    def needed_sessions(self, universe: Universe) -> int:
+        """Sessions a symbol must have to be worked on."""
+        return max(universe.min_sessions, self.folds.min_train_sessions)
 
     def config_of(self, name: str) -> Strict:
         """Configuration of a member or a baseline."""

@@ -106,8 +106,7 @@ def walk_forward(
     gathered.update(trained)
     failures.update(network_failures)
 
-    y_RH = outcomes(panel)
-    realised = realised_by(panel, y_RH, panel.last_session)
+    realised = realised_outcomes(panel)
     test_parts: list[pl.DataFrame] = []
     drift_parts: list[pl.DataFrame] = []
     past: dict[str, list[Forecasts]] = defaultdict(list)
@@ -124,29 +123,27 @@ def walk_forward(
         # A member that failed on every fold before has no past: none of them is weighed by what it did then.
         state = fit_ensemble(
             {name: Forecasts.concatenate([Forecasts.empty(name), *past[name]]) for name in members},
-            realised_by(panel, y_RH, fold.known_through),
+            realised.filter(pl.col("matured") <= fold.known_through),
             recipe.ensemble,
         )
         ensembles[fold.index] = state
-        if fold.test is None:
-            newest = {name: fitted.between(fold.known_through, fold.known_through) for name, fitted in members.items()}
-            live = {
-                name: LiveModel(files=fitted.files, forecasts=newest[name], notes=fitted.notes)
-                for name, fitted in members.items()
-            }
-            published = {**newest, "ensemble": combine(newest, state)}
-            naive = gathered.get(("naive", fold.index))
-            if naive is not None:
-                published["naive"] = naive.between(fold.known_through, fold.known_through)
-            live_forecasts = pl.concat([part.to_frame() for part in published.values()])
-            continue
-        tests = {name: fitted.between(fold.test.first, fold.test.last) for name, fitted in members.items()}
-        for name, part in tests.items():
-            past[name].append(part)
-        shown = {**tests, "ensemble": combine(tests, state)}
+        first, last = (
+            (fold.known_through, fold.known_through) if fold.test is None else (fold.test.first, fold.test.last)
+        )
+        parts = {name: fitted.between(first, last) for name, fitted in members.items()}
+        shown = {**parts, "ensemble": combine(parts, state)}
         for name in BASELINES:
             if (name, fold.index) in gathered:
-                shown[name] = gathered[name, fold.index].between(fold.test.first, fold.test.last)
+                shown[name] = gathered[name, fold.index].between(first, last)
+        if fold.is_live:
+            live = {
+                name: LiveModel(files=fitted.files, forecasts=parts[name], notes=fitted.notes)
+                for name, fitted in members.items()
+            }
+            live_forecasts = pl.concat([part.to_frame() for name, part in shown.items() if name != "naive_drift"])
+            continue
+        for name, part in parts.items():
+            past[name].append(part)
         for name, part in shown.items():
             frame = _with_outcomes(part, fold.index, realised)
             (drift_parts if name == "naive_drift" else test_parts).append(frame)
@@ -230,13 +227,13 @@ def _network_forecasts(panel: Panel, job: TrainingJob, trained: TrainedNetwork) 
     )
 
 
-def realised_by(panel: Panel, y_RH: np.ndarray, known_through: date) -> pl.DataFrame:
-    """Outcomes that had matured by ``known_through``: ``symbol, origin, horizon, realized``."""
-    last = panel.position(known_through)
-    frames = []
+def realised_outcomes(panel: Panel) -> pl.DataFrame:
+    """Every outcome the panel holds: ``symbol, origin, horizon, realized``, and ``matured``, when it was known."""
+    y_RH = outcomes(panel)
     symbols = np.array(panel.symbols)[panel.symbol_R]
+    frames = []
     for h, horizon in enumerate(HORIZONS):
-        rows = np.flatnonzero((panel.session_R + horizon <= last) & np.isfinite(y_RH[:, h]))
+        rows = np.flatnonzero(np.isfinite(y_RH[:, h]))
         frames.append(
             pl.DataFrame(
                 {
@@ -244,6 +241,7 @@ def realised_by(panel: Panel, y_RH: np.ndarray, known_through: date) -> pl.DataF
                     "origin": pl.Series(panel.date_R[rows], dtype=pl.Date),
                     "horizon": pl.Series(np.full(len(rows), horizon), dtype=pl.Int32),
                     "realized": y_RH[rows, h],
+                    "matured": pl.Series(panel.sessions[panel.session_R[rows] + horizon], dtype=pl.Date),
                 }
             )
         )
@@ -251,7 +249,8 @@ def realised_by(panel: Panel, y_RH: np.ndarray, known_through: date) -> pl.DataF
 
 
 def _with_outcomes(part: Forecasts, fold: int, realised: pl.DataFrame) -> pl.DataFrame:
-    frame = part.to_frame().join(realised, on=["symbol", "origin", "horizon"], how="left", maintain_order="left")
+    keys = ["symbol", "origin", "horizon"]
+    frame = part.to_frame().join(realised.drop("matured"), on=keys, how="left", maintain_order="left")
     columns = frame.columns
     return frame.with_columns(fold=pl.lit(fold, dtype=pl.Int32)).select(*columns[:4], "fold", *columns[4:])
 

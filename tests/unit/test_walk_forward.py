@@ -16,14 +16,13 @@ from swiftbolt.bars import Bars
 from swiftbolt.errors import ModelError
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, SerialExecutor, Unit
-from swiftbolt.evaluation.walk_forward import WalkForward, realised_by, split_by_history, walk_forward
+from swiftbolt.evaluation.walk_forward import WalkForward, realised_outcomes, split_by_history, walk_forward
 from swiftbolt.features.engine import build_panel
 from swiftbolt.folds import make_folds
 from swiftbolt.forecast import QUANTILE_COLUMNS
 from swiftbolt.models.networks import InProcessTrainer
 from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.panel import Panel
-from swiftbolt.windows import outcomes
 
 MEMBERS = ("arima", "xgboost", "lstm", "transformer")
 
@@ -226,9 +225,8 @@ def test_networks_that_cannot_be_trained_are_failures_with_their_reason(panel: P
 
 
 def test_an_outcome_is_realised_only_when_its_label_ended(panel: Panel) -> None:
-    y_RH = outcomes(panel)
     end = panel.sessions[500].astype(object)
-    realised = realised_by(panel, y_RH, end)
+    realised = realised_outcomes(panel).filter(pl.col("matured") <= end)
     latest = realised.group_by("horizon").agg(pl.col("origin").max()).sort("horizon")
     assert [panel.position(day) for day in latest["origin"]] == [499, 495, 480]
 
