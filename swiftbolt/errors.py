@@ -9,7 +9,10 @@ SwiftBoltError
 │   └── QuarantinedRows       rows failed the checks and --strict was asked for
 ├── ProviderError
 │   ├── RateLimited           the vendor says when to come back
-│   └── ProviderRefused       the vendor says no (key, plan, symbol)
+│   ├── ProviderRefused       the vendor says no (key, plan)
+│   │   └── UnknownSymbol     the vendor does not know the symbol
+│   ├── ProviderUnavailable   no answer, a fault of the vendor's, or one cut short, after every retry
+│   └── NotOffered            the source does not have that kind of data
 ├── StoreError                wraps psycopg.Error, cause kept
 │   ├── StoreUnavailable      the database cannot be reached
 │   └── NotFound              no such release, run or symbol
@@ -89,6 +92,18 @@ class RateLimited(ProviderError):
 
 class ProviderRefused(ProviderError):
     """The vendor refuses: wrong key, plan without this data, unknown symbol."""
+
+
+class UnknownSymbol(ProviderRefused):
+    """The vendor does not know the symbol."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The vendor did not answer, failed, or broke off, after every retry."""
+
+
+class NotOffered(ProviderError):
+    """The source does not have that kind of data."""
 
 
 class StoreError(SwiftBoltError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Sessions = NDArray[np.datetime64]
 EXCHANGE = "XNYS"
 FIRST_SESSION = date(1960, 1, 4)
 LAST_SESSION = date(2039, 12, 30)
+EXCHANGE_ZONE = ZoneInfo("America/New_York")
+END_OF_DAY = timedelta(hours=20)  # after midnight of the exchange: after-hours trading is over
 
 
 @lru_cache(maxsize=1)
@@ -71,3 +74,10 @@ def session_after(session: date | np.datetime64, count: int) -> date:
         raise MissingSessions(f"no {EXCHANGE} session {count} after {session}")
     found: date = calendar[position].astype(object)
     return found
+
+
+def last_closed_session(now: datetime) -> date:
+    """The newest session that is over at ``now``, an aware time: after-hours trading included, so 20:00 in New York."""
+    if now.tzinfo is None:
+        raise ValueError("the last closed session needs an aware time")
+    return session_after((now.astimezone(EXCHANGE_ZONE) - END_OF_DAY).date(), 0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 
 from pydantic import Field, field_validator, model_validator
@@ -16,6 +20,9 @@ class Universe(Strict):
     start: date | None = Field(None, description="First session; null takes all there are.")
     end: date | None = Field(None, description="Last session; null takes all there are.")
     min_sessions: int = Field(750, ge=1, description="Symbols with fewer sessions are reported, not trained on.")
+    market: str | None = Field(
+        None, description="Symbol whose return is the market's; null takes the mean return of all symbols."
+    )
 
     @field_validator("symbols", mode="before")
     @classmethod
@@ -38,7 +45,41 @@ class Universe(Strict):
         return symbols
 
     @model_validator(mode="after")
+    def _has_its_market(self) -> Universe:
+        if self.market is not None and self.market not in self.symbols:
+            raise ValueError(f"market {self.market} is not among the symbols; add it to them")
+        return self
+
+    @model_validator(mode="after")
     def _ordered(self) -> Universe:
         if self.start is not None and self.end is not None and self.start > self.end:
             raise ValueError(f"start {self.start} is after end {self.end}")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cohort:
+    """The symbols whose returns make up a session's market and whose values are ranked against each other.
+
+    A universe without those that could not be worked on. Features that look across symbols depend on it.
+    """
+
+    symbols: tuple[str, ...]
+    market: str | None = None
+
+    @classmethod
+    def of(cls, symbols: Iterable[str], market: str | None = None) -> Cohort:
+        """Symbols in order, each once.
+
+        Raises:
+            ValueError: the market is none of them.
+        """
+        ordered = tuple(sorted(set(symbols)))
+        if market is not None and market not in ordered:
+            raise ValueError(f"market {market} is not among the symbols that can be worked on")
+        return cls(symbols=ordered, market=market)
+
+    @property
+    def cohort_hash(self) -> str:
+        """SHA-256 over both fields."""
+        return hashlib.sha256(json.dumps([self.symbols, self.market]).encode()).hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pytest
 
 from swiftbolt.errors import MissingSessions
-from swiftbolt.sessions import all_sessions, as_day, is_session, session_after, sessions_between
+from swiftbolt.sessions import all_sessions, as_day, is_session, last_closed_session, session_after, sessions_between
 
 CLOSED = [
     "1968-06-12",  # paper crisis: closed on Wednesdays
@@ -113,3 +113,21 @@ def test_a_session_beyond_the_calendar_raises():
 def test_as_day_reads_dates_and_datetimes_of_any_unit():
     assert as_day(date(2020, 1, 2)) == as_day(np.datetime64("2020-01-02T15:30")) == np.datetime64("2020-01-02")
     assert as_day(date(2020, 1, 2)).dtype == np.dtype("datetime64[D]")
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2020-01-03T00:59:00+00:00", date(2019, 12, 31)),  # 19:59 of the 2nd in New York; the 1st is no session
+        ("2020-01-03T01:00:00+00:00", date(2020, 1, 2)),
+        ("2020-01-05T12:00:00+00:00", date(2020, 1, 3)),  # a Sunday
+        ("2020-07-01T00:00:00+00:00", date(2020, 6, 30)),  # summer time: 20:00 of the 30th
+    ],
+)
+def test_a_session_is_over_at_eight_in_the_evening_in_new_york(now, last):
+    assert last_closed_session(datetime.fromisoformat(now)) == last
+
+
+def test_the_last_closed_session_needs_an_aware_time():
+    with pytest.raises(ValueError, match="aware"):
+        last_closed_session(datetime(2020, 1, 3))

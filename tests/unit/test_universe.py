@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from support.shared_data import shared_parquet
 
 from swiftbolt.config import load_config
 from swiftbolt.errors import ConfigError
 from swiftbolt.providers.sample import SampleProvider
-from swiftbolt.universe import Universe
+from swiftbolt.universe import Cohort, Universe
 
 UNIVERSES = Path(__file__).parents[2] / "configs" / "universes"
 
@@ -55,3 +56,18 @@ def test_the_smoke_universe_is_ten_symbols_of_the_shared_panel():
     held = pl.scan_parquet(shared_parquet("sp500_raw_1999_202104")).select(pl.col("symbol").unique()).collect()
     assert len(universe.symbols) == 10
     assert set(universe.symbols) <= set(held["symbol"])
+
+
+def test_the_market_of_a_universe_is_one_of_its_symbols():
+    assert Universe(symbols=("AAA", "SPY"), market="SPY").market == "SPY"
+    with pytest.raises(ValidationError, match="market SPY is not among the symbols; add it to them"):
+        Universe(symbols=("AAA",), market="SPY")
+
+
+def test_a_cohort_is_told_apart_by_its_symbols_and_its_market_but_not_by_their_order():
+    one = Cohort.of(["BBB", "AAA", "AAA"])
+    assert one == Cohort.of(["AAA", "BBB"])
+    hashes = {one.cohort_hash, Cohort.of(["AAA"]).cohort_hash, Cohort.of(["AAA", "BBB"], "AAA").cohort_hash}
+    assert len(hashes) == 3
+    with pytest.raises(ValueError, match="market CCC is not among the symbols that can be worked on"):
+        Cohort.of(["AAA"], "CCC")
