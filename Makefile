@@ -1,6 +1,7 @@
 # make demo   set-up, then the main job on the bundled sample: ingest, retrain, promote, serve, forecasts
 # make stop   end everything that make demo left running
 # make test   set-up, then every test but the long ones
+# make bench  the benchmarks, each a ratio against a named peer measured in the same run; CASE=features runs one
 # make check  format, lint and types, without tests
 # The first use makes .venv; later ones reuse it. PYTHON=python3.12 chooses the interpreter.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo stop test test-long check setup clean
+.PHONY: demo stop test test-long bench check setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -32,6 +33,9 @@ test: $(READY)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long
+
+bench: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(CASE)
 
 check: $(READY)
 	$(BIN)/ruff format --check

@@ -6,7 +6,7 @@ Knows how to run the statements of ``queries.sql``; knows nothing of what they m
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 
 from swiftbolt.errors import StoreError, StoreUnavailable
-from swiftbolt.store.rows import POSTGRES_TYPES
 from swiftbolt.store.statements import statement
+from swiftbolt.store.wire import POSTGRES_TYPES
 
 CONNECT_TIMEOUT_S = 5
 # SQLSTATE classes that mean the server or the line is gone: connection exceptions, operator intervention.
@@ -105,6 +105,19 @@ class Database:
             for row in frame.iter_rows():
                 copy.write_row(row)
 
+    def copy_encoded(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Send what is encoded already through a binary COPY statement."""
+        with self.connection() as connection, connection.cursor() as cursor, cursor.copy(statement(name)) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+
+
+class Operations:
+    """What the store can do about one subject; ``Store`` is all subjects together, over one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
 
 def _open(parameters: Mapping[str, Any]) -> Connection:
     try:
@@ -136,6 +149,9 @@ def _translated() -> Iterator[None]:
         yield
     except psycopg.Error as exc:
         said = " ".join(str(exc).split())
+        if isinstance(exc, psycopg.errors.RaiseException):
+            # A sentence of our own migrations, without the lines of SQL that the driver adds.
+            raise StoreError(exc.diag.message_primary) from exc
         if isinstance(exc, psycopg.errors.UndefinedTable):
             raise StoreError(f"the database lacks tables of ours, it must be migrated first: {said}") from exc
         # Without a code it is not the server that speaks, but the driver that lost it.

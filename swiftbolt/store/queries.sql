@@ -24,6 +24,13 @@ SELECT name FROM schema_migrations;
 -- In the same transaction as the migration itself.
 INSERT INTO schema_migrations (name) VALUES (%(name)s);
 
+-- name: lock_symbols
+-- Whoever writes to a symbol goes first through its line here, in order of the symbols: two ingests wait for each
+-- other and never deadlock, and what is read afterwards stays as it is until this transaction ends.
+INSERT INTO symbol_revisions AS held (symbol)
+SELECT symbol FROM unnest(%(symbols)s::varchar[]) AS given (symbol) ORDER BY symbol COLLATE "C"
+ON CONFLICT (symbol) DO UPDATE SET revision = held.revision;
+
 -- name: create_incoming_bars
 -- Where a batch of bars lands before it is merged.
 CREATE TEMPORARY TABLE incoming_bars ON COMMIT DROP AS
@@ -34,25 +41,57 @@ SELECT symbol, session, open, high, low, close, volume FROM bars WITH NO DATA;
 COPY incoming_bars FROM STDIN (FORMAT BINARY);
 
 -- name: merge_bars
--- Insert new bars and rewrite those that differ. Both sides of a concurrent pair go in key order, so they
--- wait for each other and never deadlock; a row just inserted is told by its two equal times.
+-- Insert new bars and rewrite those that differ; a row just inserted is told by its two equal times. A symbol's
+-- revision counts up unless all its new bars follow the newest one held.
 WITH merged AS (
     INSERT INTO bars AS held (symbol, session, open, high, low, close, volume, source)
-    SELECT symbol, session, open, high, low, close, volume, %(source)s
-    FROM incoming_bars
-    ORDER BY symbol, session
+    SELECT symbol, session, open, high, low, close, volume, %(source)s FROM incoming_bars
     ON CONFLICT (symbol, session) DO UPDATE SET
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
         volume = excluded.volume, source = excluded.source, updated_at = clock_timestamp()
     WHERE (held.open, held.high, held.low, held.close, held.volume)
         IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
-    RETURNING created_at = updated_at AS is_new
+    RETURNING symbol, session, created_at = updated_at AS is_new
+), changed AS (
+    SELECT
+        symbol,
+        count(*) FILTER (WHERE is_new) AS inserted,
+        count(*) FILTER (WHERE NOT is_new) AS revised,
+        min(session) AS oldest,
+        max(session) AS latest,
+        coalesce(min(session) > min(held.newest), false) AS is_appended
+    FROM merged
+    JOIN symbol_revisions AS held USING (symbol)
+    GROUP BY symbol
+), noted AS (
+    UPDATE symbol_revisions AS held
+    SET newest = greatest(held.newest, latest), revision = revision + (NOT is_appended)::int
+    FROM changed
+    WHERE changed.symbol = held.symbol
 )
 SELECT
-    count(*) FILTER (WHERE is_new) AS inserted,
-    count(*) FILTER (WHERE NOT is_new) AS revised,
-    (SELECT count(*) FROM incoming_bars) - count(*) AS unchanged
-FROM merged;
+    coalesce(sum(inserted), 0)::bigint AS inserted,
+    coalesce(sum(revised), 0)::bigint AS revised,
+    ((SELECT count(*) FROM incoming_bars) - coalesce(sum(inserted + revised), 0))::bigint AS unchanged,
+    min(oldest) FILTER (WHERE is_appended) AS appended_from
+FROM changed;
+
+-- name: replaced_bars
+-- What this transaction replaced: it began now(), and holds the locks of these symbols.
+SELECT symbol, session, ordinal, open, high, low, close, volume, source, replaced_at
+FROM bar_revisions
+WHERE symbol = ANY (%(symbols)s::varchar[]) AND replaced_at = now();
+
+-- name: revisions
+-- Values that were replaced, of some symbols or of all, in the order they were.
+SELECT symbol, session, ordinal, open, high, low, close, volume, source, replaced_at
+FROM bar_revisions
+WHERE %(symbols)s::varchar[] IS NULL OR symbol = ANY (%(symbols)s::varchar[])
+ORDER BY symbol, session, ordinal;
+
+-- name: symbol_revisions
+-- How often what is held of some symbols has changed.
+SELECT symbol, revision FROM symbol_revisions WHERE symbol = ANY (%(symbols)s::varchar[]) ORDER BY symbol;
 
 -- name: create_incoming_actions
 -- Where a batch of corporate actions lands before it is merged.
@@ -63,13 +102,10 @@ SELECT symbol, ex_date, kind, value, known_at FROM corporate_actions WITH NO DAT
 -- Columns in the order of the frame.
 COPY incoming_actions FROM STDIN (FORMAT BINARY);
 
--- name: lock_actions
--- One batch at a time, as merging deletes too; readers are not held up.
-LOCK TABLE corporate_actions IN SHARE ROW EXCLUSIVE MODE;
-
 -- name: merge_actions
 -- A batch replaces what is held for the same symbol, ex-date and kind: a second dividend it no longer
--- names is withdrawn, and counted as revised.
+-- names is withdrawn, and counted as revised. An action matters from its announcement or its ex-date on: one
+-- that starts to matter after a symbol's newest bar does not change its revision.
 WITH given AS (
     SELECT *, row_number() OVER (PARTITION BY symbol, ex_date, kind ORDER BY value, known_at) AS ordinal
     FROM incoming_actions
@@ -78,7 +114,7 @@ WITH given AS (
     USING (SELECT symbol, ex_date, kind, max(ordinal) AS last FROM given GROUP BY symbol, ex_date, kind) AS kept
     WHERE (held.symbol, held.ex_date, held.kind) = (kept.symbol, kept.ex_date, kept.kind)
         AND held.ordinal > kept.last
-    RETURNING held.symbol
+    RETURNING held.symbol, least(held.ex_date, held.known_at) AS matters_from
 ), merged AS (
     INSERT INTO corporate_actions AS held (symbol, ex_date, kind, ordinal, value, known_at, source)
     SELECT symbol, ex_date, kind, ordinal, value, known_at, %(source)s FROM given
@@ -86,7 +122,19 @@ WITH given AS (
         value = excluded.value, known_at = excluded.known_at, source = excluded.source,
         updated_at = clock_timestamp()
     WHERE (held.value, held.known_at) IS DISTINCT FROM (excluded.value, excluded.known_at)
-    RETURNING created_at = updated_at AS is_new
+    RETURNING symbol, ex_date, kind, ordinal, known_at, created_at = updated_at AS is_new
+), changed AS (
+    SELECT symbol, matters_from FROM withdrawn
+    UNION ALL
+    -- Within one statement the table itself still shows what was there before.
+    SELECT symbol, least(ex_date, merged.known_at, before.known_at)
+    FROM merged
+    LEFT JOIN corporate_actions AS before USING (symbol, ex_date, kind, ordinal)
+), noted AS (
+    UPDATE symbol_revisions AS held
+    SET revision = held.revision + 1
+    FROM (SELECT symbol, min(matters_from) AS matters_from FROM changed GROUP BY symbol) AS changed
+    WHERE changed.symbol = held.symbol AND changed.matters_from <= held.newest
 )
 SELECT
     count(*) FILTER (WHERE is_new) AS inserted,
@@ -132,6 +180,187 @@ ORDER BY symbol;
 -- name: last_sessions
 -- The newest session held for each symbol.
 SELECT symbol, max(session) FROM bars GROUP BY symbol;
+
+-- name: create_incoming_findings
+-- Where findings land before they are merged.
+CREATE TEMPORARY TABLE incoming_findings ON COMMIT DROP AS
+SELECT symbol, session, kind, known_from, detail FROM findings WITH NO DATA;
+
+-- name: copy_findings
+-- Columns in the order of the frame.
+COPY incoming_findings FROM STDIN (FORMAT BINARY);
+
+-- name: merge_findings
+-- Add what is not held, and withdraw what is held of these symbols and kinds and was not found again. A finding
+-- that leaves bars out matters from the session it was known.
+WITH withdrawn AS (
+    DELETE FROM findings AS held
+    WHERE held.symbol = ANY (%(symbols)s::varchar[])
+        AND held.kind = ANY (%(recomputed)s)
+        AND NOT EXISTS (
+            SELECT FROM incoming_findings AS given
+            -- Equalities, as only those are hashed; no day is infinite.
+            WHERE (given.symbol, given.kind, given.detail) = (held.symbol, held.kind, held.detail)
+                AND coalesce(given.session, 'infinity') = coalesce(held.session, 'infinity')
+                AND coalesce(given.known_from, 'infinity') = coalesce(held.known_from, 'infinity')
+        )
+    RETURNING symbol, session, kind, known_from
+), added AS (
+    INSERT INTO findings (symbol, session, kind, known_from, detail, source)
+    SELECT symbol, session, kind, known_from, detail, %(source)s
+    FROM incoming_findings
+    ORDER BY symbol, session, kind, known_from, detail
+    ON CONFLICT DO NOTHING
+    RETURNING symbol, session, kind, known_from
+)
+UPDATE symbol_revisions AS held
+SET revision = held.revision + 1
+FROM (
+    SELECT symbol, min(coalesce(known_from, session, '-infinity')) AS matters_from
+    FROM (SELECT * FROM withdrawn UNION ALL SELECT * FROM added) AS touched
+    WHERE kind = ANY (%(quarantining)s)
+    GROUP BY symbol
+) AS changed
+WHERE changed.symbol = held.symbol AND changed.matters_from <= held.newest;
+
+-- name: findings
+-- Findings of some symbols, or of all and of rows that had none.
+SELECT symbol, session, kind, known_from, detail
+FROM findings
+WHERE %(symbols)s::varchar[] IS NULL OR symbol = ANY (%(symbols)s::varchar[]);
+
+-- name: create_incoming_quarantine
+-- Where rows that are no bars land before they are merged.
+CREATE TEMPORARY TABLE incoming_quarantine ON COMMIT DROP AS
+SELECT symbol, session, open, high, low, close, volume, fault FROM quarantined_rows WITH NO DATA;
+
+-- name: copy_quarantine
+-- Columns in the order of the frame.
+COPY incoming_quarantine FROM STDIN (FORMAT BINARY);
+
+-- name: merge_quarantine
+-- A row that was set aside before is the same row: null equals null here, and NaN equals NaN.
+INSERT INTO quarantined_rows (symbol, session, open, high, low, close, volume, fault, source)
+SELECT symbol, session, open, high, low, close, volume, fault, %(source)s
+FROM incoming_quarantine
+ORDER BY symbol, session, open, high, low, close, volume, fault
+ON CONFLICT DO NOTHING;
+
+-- name: quarantine
+-- Rows set aside, of some symbols, or of all and of rows that had none.
+SELECT symbol, session, open, high, low, close, volume, fault
+FROM quarantined_rows
+WHERE %(symbols)s::varchar[] IS NULL OR symbol = ANY (%(symbols)s::varchar[])
+ORDER BY symbol NULLS FIRST, session NULLS FIRST, number;
+
+-- name: coverage
+-- Ranges a source has answered for, in order.
+SELECT first, last FROM coverage WHERE symbol = %(symbol)s AND source = %(source)s ORDER BY first;
+
+-- name: delete_coverage
+-- Ranges that grew into a longer one.
+DELETE FROM coverage
+WHERE symbol = %(symbol)s AND source = %(source)s AND first BETWEEN %(first)s AND %(last)s;
+
+-- name: insert_coverage
+-- One range.
+INSERT INTO coverage (symbol, source, first, last) VALUES (%(symbol)s, %(source)s, %(first)s, %(last)s);
+
+-- name: keep_feature_set
+-- The line of a spec and universe is made where it is missing, and locked.
+INSERT INTO feature_sets AS held (spec_hash, universe_hash, revision, columns)
+VALUES (%(spec_hash)s, %(universe_hash)s, %(revision)s, %(columns)s)
+ON CONFLICT (spec_hash, universe_hash) DO UPDATE SET revision = held.revision
+RETURNING feature_set, revision, columns;
+
+-- name: renew_feature_set
+-- The bars were revised: what was computed from the old ones goes.
+WITH emptied AS (
+    DELETE FROM feature_rows WHERE feature_set = %(feature_set)s
+)
+UPDATE feature_sets
+SET revision = %(revision)s, columns = %(columns)s, newest = NULL
+WHERE feature_set = %(feature_set)s;
+
+-- name: create_incoming_features
+-- Where features land before they are merged.
+CREATE TEMPORARY TABLE incoming_features ON COMMIT DROP AS
+SELECT symbol, session, price_growth, share_growth, features FROM feature_rows WITH NO DATA;
+
+-- name: copy_features
+-- Columns in the order in which rows are encoded.
+COPY incoming_features FROM STDIN (FORMAT BINARY);
+
+-- name: merge_features
+-- Rows that are cached already are written anew.
+WITH merged AS (
+    INSERT INTO feature_rows (feature_set, symbol, session, price_growth, share_growth, features)
+    SELECT %(feature_set)s, symbol, session, price_growth, share_growth, features FROM incoming_features
+    ON CONFLICT (feature_set, symbol, session) DO UPDATE SET
+        price_growth = excluded.price_growth, share_growth = excluded.share_growth, features = excluded.features
+)
+UPDATE feature_sets
+SET newest = greatest(newest, (SELECT max(session) FROM incoming_features))
+WHERE feature_set = %(feature_set)s;
+
+-- name: lock_late_feature_sets
+-- Those that reach the session a bar was appended at: it came late for them.
+SELECT feature_set FROM feature_sets WHERE newest >= %(first)s ORDER BY feature_set FOR UPDATE;
+
+-- name: withdraw_features
+-- What was computed across symbols from that session on lacks the bar.
+DELETE FROM feature_rows WHERE feature_set = ANY (%(feature_sets)s) AND session >= %(first)s;
+
+-- name: cached_features
+-- One row per symbol with an array per column; the features are an array of rows.
+SELECT
+    symbol,
+    array_agg(session ORDER BY session) AS session,
+    array_agg(price_growth ORDER BY session) AS price_growth,
+    array_agg(share_growth ORDER BY session) AS share_growth,
+    array_agg(features ORDER BY session) AS features
+FROM feature_rows
+JOIN feature_sets USING (feature_set)
+WHERE spec_hash = %(spec_hash)s
+    AND universe_hash = %(universe_hash)s
+    AND revision = %(revision)s
+    AND columns = %(columns)s
+    AND symbol = ANY (%(symbols)s::varchar[])
+    AND session >= coalesce(%(start)s::date, '-infinity')
+GROUP BY symbol
+ORDER BY symbol;
+
+-- name: cached_growth
+-- The first cached growth of each symbol from a session on, and how far its cache reaches.
+SELECT DISTINCT ON (symbol)
+    symbol, session, price_growth, share_growth, max(session) OVER (PARTITION BY symbol) AS newest
+FROM feature_rows
+JOIN feature_sets USING (feature_set)
+WHERE spec_hash = %(spec_hash)s
+    AND universe_hash = %(universe_hash)s
+    AND revision = %(revision)s
+    AND symbol = ANY (%(symbols)s::varchar[])
+    AND session >= %(start)s
+    AND price_growth <> 'NaN'
+ORDER BY symbol, session;
+
+-- name: become_app_role
+-- Until the transaction ends: a pooler gives the next one another connection.
+SET LOCAL ROLE swiftbolt_app;
+
+-- name: set_claims
+-- Whom the policies of row-level security let see what, until the transaction ends.
+SELECT set_config('request.jwt.claims', %(claims)s, true);
+
+-- name: settings
+-- Row-level security leaves the row of whoever is signed in, or none.
+SELECT settings FROM user_settings;
+
+-- name: save_settings
+-- The row is that of whoever is signed in; without one, row-level security refuses it.
+INSERT INTO user_settings (user_id, settings)
+VALUES (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', %(settings)s)
+ON CONFLICT (user_id) DO UPDATE SET settings = excluded.settings, updated_at = clock_timestamp();
 
 -- name: insert_run
 -- A run begins.

@@ -1,19 +1,17 @@
-"""What the store answers with, and how whole columns cross the wire."""
+"""What the store takes and answers with, and the checks on it that are not the database's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import numpy as np
 import polars as pl
-import psycopg
-from numpy.typing import NDArray
-from psycopg import pq
-from psycopg.adapt import Buffer, Loader
 
+from swiftbolt.bars import BAR_SCHEMA
+from swiftbolt.errors import SchemaError
+from swiftbolt.findings import Findings
 from swiftbolt.forecast import QUANTILE_COLUMNS
 
 RunState = Literal["running", "succeeded", "failed"]
@@ -26,23 +24,31 @@ FORECAST_SCHEMA = {
     **dict.fromkeys(("mean", "sd", *QUANTILE_COLUMNS, "p_up"), pl.Float64()),
 }
 RESULT_SCHEMA = {"model": pl.String(), "horizon": pl.Int32(), "metrics": pl.String()}
-
-POSTGRES_TYPES = {
-    pl.String(): "text",
-    pl.Date(): "date",
-    pl.Int32(): "int4",
-    pl.Int64(): "int8",
-    pl.Float64(): "float8",
+REVISION_SCHEMA = {
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    "ordinal": pl.Int32(),
+    **{name: dtype for name, dtype in BAR_SCHEMA.items() if dtype == pl.Float64()},
+    "source": pl.String(),
+    "replaced_at": pl.Datetime("us", "UTC"),
 }
+QUARANTINE_SCHEMA = {**BAR_SCHEMA, "fault": pl.String()}
+
+SYMBOL_LENGTH = 64  # characters, as the migrations have it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpsertCount:
-    """What became of a batch: rows that were new, that replaced another value, that were known already."""
+    """What became of a batch: rows that were new, that replaced another value, that were known already.
+
+    Attributes:
+        findings: one of kind ``revision`` for each bar that was replaced; they are in the store already.
+    """
 
     inserted: int
     revised: int
     unchanged: int
+    findings: Findings = field(default_factory=Findings.none, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,35 +103,34 @@ class ArtifactRow:
     directory: str
 
 
-class _ArrayLoader(Loader):
-    """Reads a one-dimensional array without nulls, in PostgreSQL's binary format, at one stroke.
+def require_storable(symbols: Iterable[str | None]) -> None:
+    """Refuse names the database has no room for.
 
-    The format: 20 bytes of header (dimensions, nulls, type, length, lower bound), then for each item its
-    length (int32) and its value, all big-endian.
+    Raises:
+        SchemaError: names the first symbol that is too long, or holds a NUL.
     """
-
-    format = pq.Format.BINARY
-    item: ClassVar[str]
-
-    def load(self, data: Buffer) -> NDArray[Any]:
-        cells = np.frombuffer(data, dtype=[("length", ">i4"), ("value", self.item)], offset=20)
-        return cells["value"].astype(np.dtype(self.item).newbyteorder("="))
-
-
-class _DoublesLoader(_ArrayLoader):
-    item = ">f8"
+    for symbol in symbols:
+        if symbol is not None and len(symbol) > SYMBOL_LENGTH:
+            raise SchemaError(
+                f"symbol {symbol[:SYMBOL_LENGTH]}... has {len(symbol)} characters and the store has room for"
+                f" {SYMBOL_LENGTH}: shorten it at its source"
+            )
+        if symbol is not None and "\0" in symbol:
+            raise SchemaError(f"symbol {symbol!r} holds a NUL character: correct it at its source")
 
 
-class _DatesLoader(_ArrayLoader):
-    """PostgreSQL counts days from 2000-01-01, everyone else from 1970-01-01."""
+def with_columns(frame: pl.DataFrame, schema: Mapping[str, pl.DataType], what: str) -> pl.DataFrame:
+    """``frame`` with the columns of ``schema``, in their order and cast to their types.
 
-    item = ">i4"
+    Raises:
+        SchemaError: a column is missing; ``what`` names the frame.
+    """
+    missing = [name for name in schema if name not in frame.columns]
+    if missing:
+        raise SchemaError(f"{what} lack the columns {', '.join(missing)}")
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
-    def load(self, data: Buffer) -> NDArray[Any]:
-        return super().load(data) + 10_957
 
-
-def read_arrays(cursor: psycopg.Cursor[Any]) -> None:
-    """Let ``cursor`` load arrays of doubles and of dates (as days since 1970) into numpy."""
-    cursor.adapters.register_loader(psycopg.postgres.types["float8"].array_oid, _DoublesLoader)
-    cursor.adapters.register_loader(psycopg.postgres.types["date"].array_oid, _DatesLoader)
+def as_list(symbols: Iterable[str] | None) -> list[str] | None:
+    """A list, as the driver sends arrays; None stays None."""
+    return None if symbols is None else list(symbols)

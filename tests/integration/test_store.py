@@ -5,32 +5,25 @@ from __future__ import annotations
 import json
 import math
 import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import polars as pl
 import psycopg
 import pytest
-from support.database import named
+from support.database import MONDAY, TUESDAY, WEDNESDAY, at_once, bars_of, named
 
 from swiftbolt.actions import CorporateAction, CorporateActions
-from swiftbolt.bars import BAR_SCHEMA, Bars
+from swiftbolt.bars import BAR_SCHEMA, Bars, Quarantine
 from swiftbolt.errors import NotFound, SchemaError, StoreError, StoreUnavailable
+from swiftbolt.findings import Findings
 from swiftbolt.forecast import Forecasts, normal_quantiles
 from swiftbolt.sessions import sessions_between
 from swiftbolt.store import ArtifactRow, Store, SymbolRow, UpsertCount
 from swiftbolt.store.statements import migrations
 
-MONDAY, TUESDAY, WEDNESDAY = date(2024, 1, 8), date(2024, 1, 9), date(2024, 1, 10)
 NOON = datetime(2026, 11, 22, 14, 30, 0, tzinfo=UTC)
-
-
-def bars_of(*rows: tuple[str, date, float]) -> Bars:
-    """Bars whose four prices are all the close given, with a volume of 1000."""
-    frame = pl.DataFrame([(s, day, p, p, p, p, 1000.0) for s, day, p in rows], schema=BAR_SCHEMA, orient="row")
-    return Bars(frame=frame.sort("symbol", "session"))
 
 
 def random_bars(symbols: Sequence[str], first: date, last: date, rng: np.random.Generator) -> Bars:
@@ -79,26 +72,6 @@ def publish(store: Store, digest: str = "d1", **changes: object) -> int:
         "artifacts": [ARIMA],
     }
     return store.publish_release(**arguments | changes)  # type: ignore[arg-type]
-
-
-def at_once(*works: Callable[[], object]) -> list[object]:
-    """Run each in a thread of its own, let go together; what each returned or raised."""
-    gate = threading.Barrier(len(works))
-    outcomes: list[object] = [None] * len(works)
-
-    def run(place: int, work: Callable[[], object]) -> None:
-        gate.wait()
-        try:
-            outcomes[place] = work()
-        except StoreError as exc:
-            outcomes[place] = exc
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(works)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
 
 
 @pytest.fixture
@@ -224,8 +197,34 @@ def test_a_symbol_made_to_look_like_sql_is_just_a_symbol(store, symbol):
 
 def test_a_batch_the_database_refuses_leaves_nothing_behind(store):
     with pytest.raises(StoreError, match="value too long"):
-        store.upsert_bars(bars_of(("AAPL", MONDAY, 1.0), ("X" * 65, MONDAY, 1.0)), "test")
+        store.upsert_bars(bars_of(("AAPL", MONDAY, 1.0)), "source" * 11)
     assert len(store.bars()) == 0
+
+
+@pytest.mark.parametrize(
+    ("symbol", "sentence"),
+    [("X" * 65, f"symbol {'X' * 64}... has 65 characters and the store has room for 64"), ("A\0", "holds a NUL")],
+)
+def test_a_symbol_the_store_has_no_room_for_is_named(store, symbol, sentence):
+    row = ("AAPL", MONDAY, 1.0), (symbol, MONDAY, 1.0)
+    faulty = Quarantine(frame=bars_of(*row).frame.with_columns(fault=pl.lit("null")))
+    split = CorporateAction(symbol=symbol, ex_date=MONDAY, kind="split", value=2.0)
+    for write in (
+        lambda: store.upsert_bars(bars_of(*row), "test"),
+        lambda: store.upsert_actions(CorporateActions.of([split]), "test"),
+        lambda: store.set_aside(faulty, "test"),
+        lambda: store.replace_findings(Findings.of_quarantine(faulty), symbols=[]),
+        lambda: store.record_coverage(symbol, "test", MONDAY, MONDAY),
+    ):
+        with pytest.raises(SchemaError, match=sentence):
+            write()
+    assert len(store.bars()) == 0
+
+
+def test_a_symbol_may_be_as_long_as_there_is_room_whatever_its_letters(store):
+    bars = bars_of(("É" * 64, MONDAY, 1.0))
+    store.upsert_bars(bars, "test")
+    assert store.bars() == bars
 
 
 def test_symbols_are_listed_with_what_is_held_of_each(store):

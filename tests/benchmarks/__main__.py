@@ -1,0 +1,23 @@
+"""``make bench``: every benchmark, or ``make bench CASE=features`` for one. Each compares with a named peer in the same run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+CASES = ("features", "store")
+
+
+def main(wanted: list[str]) -> int:
+    """Run the wanted cases, all by default; 2 when one does not exist."""
+    unknown = sorted(set(wanted) - set(CASES))
+    if unknown:
+        sys.stderr.write(f"error: no benchmark {', '.join(unknown)}; there are {', '.join(CASES)}\n")
+        return 2
+    for case in wanted or CASES:
+        import_module(f"benchmarks.{case}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
