@@ -29,8 +29,10 @@ FAULTS = {
     "null": "a null or NaN symbol, session, price or volume",
     "not_positive": "a price that is zero, negative or infinite, or a negative volume",
     "high_low": "a high below, or a low above, another price of the same session",
+    "future": "a session that is not over yet",
     "not_a_session": "a day on which the exchange was closed",
-    "duplicate": "a second row for the same symbol and session (the first is kept)",
+    "duplicate": "an identical repeat of a row (the first is kept)",
+    "conflict": "a second row for the same symbol and session with other values (the first is kept)",
 }
 
 
@@ -135,10 +137,13 @@ class Quarantine:
         return lines
 
 
-def screen_bars(frame: pl.DataFrame) -> tuple[Bars, Quarantine]:
+def screen_bars(frame: pl.DataFrame, today: date | None = None) -> tuple[Bars, Quarantine]:
     """Sort ``frame``, cast it to ``BAR_SCHEMA`` and set faulty rows aside.
 
     Extra columns are ignored; sessions may be dates, times or text in ISO form.
+
+    Args:
+        today: the last session that is over; None lets every session pass as over.
 
     Raises:
         SchemaError: a column is missing, or holds something that is not a number or a date.
@@ -159,7 +164,7 @@ def screen_bars(frame: pl.DataFrame) -> tuple[Bars, Quarantine]:
         raise SchemaError(f"bars cannot be read: {exc}") from exc
     # A stable sort: of two rows for one session, the first in the file is the one that is kept.
     typed = typed.sort("symbol", "session", maintain_order=True)
-    judged = _judged(typed)
+    judged = _judged(typed, today)
     good = judged.filter(pl.col("fault").is_null()).drop("fault")
     return Bars(frame=good), Quarantine(frame=judged.filter(pl.col("fault").is_not_null()))
 
@@ -169,7 +174,7 @@ def empty_quarantine() -> Quarantine:
     return Quarantine(frame=pl.DataFrame(schema={**BAR_SCHEMA, "fault": pl.String()}))
 
 
-def _judged(frame: pl.DataFrame) -> pl.DataFrame:
+def _judged(frame: pl.DataFrame, today: date | None = None) -> pl.DataFrame:
     """``frame`` with a column ``fault``: the key of ``FAULTS`` that fits a row first, or null."""
     days = frame["session"].fill_null(date(1970, 1, 3)).to_numpy().astype("datetime64[D]")
     open_, high, low, close = (pl.col(name) for name in PRICES)
@@ -184,16 +189,32 @@ def _judged(frame: pl.DataFrame) -> pl.DataFrame:
         (pl.col("volume") < 0) | pl.col("volume").is_infinite(),
     )
     high_low = (high < pl.max_horizontal(open_, low, close)) | (low > pl.min_horizontal(open_, close))
+    future = pl.lit(False) if today is None else pl.col("session") > today
     fault = (
         pl.when(is_null).then(pl.lit("null"))
         .when(not_positive).then(pl.lit("not_positive"))
         .when(high_low).then(pl.lit("high_low"))
+        .when(future).then(pl.lit("future"))
         .when(pl.Series(~np.asarray(is_session(days)), dtype=pl.Boolean)).then(pl.lit("not_a_session"))
     )  # fmt: skip
     judged = frame.with_columns(fault=fault)
     # In a second step: only of sound rows is a later one a repeat.
-    repeated = pl.col("fault").is_null() & ~pl.struct("symbol", "session", "fault").is_first_distinct()
-    return judged.with_columns(fault=pl.when(repeated).then(pl.lit("duplicate")).otherwise(pl.col("fault")))
+    sound = pl.col("fault").is_null()
+    repeated = judged.select(sound & ~pl.struct("symbol", "session", "fault").is_first_distinct()).to_series()
+    if not repeated.any():
+        return judged
+    kept = judged.filter(sound & ~repeated).select(*BAR_SCHEMA, is_kept=True)
+    return (
+        judged.join(kept, on=list(BAR_SCHEMA), how="left", maintain_order="left")
+        .with_columns(
+            fault=pl.when(~repeated)
+            .then("fault")
+            .when("is_kept")
+            .then(pl.lit("duplicate"))
+            .otherwise(pl.lit("conflict"))
+        )
+        .drop("is_kept")
+    )
 
 
 def _describe(schema: dict[str, Any]) -> str:

@@ -1,36 +1,37 @@
-"""Market data from a parquet or CSV file.
+"""Market data from parquet and CSV files.
 
-A file holds ``symbol``, ``session`` (or ``date``), ``open, high, low, close, volume`` and optionally
-``adj_close``, ``dividend`` and ``split``, one row per symbol and session. Its columns say how prices
-stand to splits and dividends:
+A file gives ``symbol``, ``session``, ``open, high, low, close, volume`` and optionally ``adj_close``, ``dividend`` and
+``split``, in any layout and under any names that ``layouts`` knows. Its columns say how prices stand to splits and
+dividends:
 
 - ``dividend`` or ``split``: prices are raw. ``split`` is new shares for each old one, ``dividend`` is
   dollars per share held after any split of the same day; null (and a split of 0) is none. A symbol
   that has neither value anywhere falls back to its ``adj_close``.
 - ``adj_close`` alone: prices are raw, and factors are derived from adj_close / close.
 - none of the three: prices are taken as adjusted.
+- ``Stock Splits``, as Yahoo calls them: prices are adjusted for splits, and for dividends where there is
+  no ``adj_close``; neither event is applied again.
 
 Rows may come in any order. Knows nothing of the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
 
 import polars as pl
 
 from swiftbolt.actions import CorporateActions, factors_from_adjusted_close
-from swiftbolt.bars import BAR_SCHEMA, PRICES, Bars, screen_bars
+from swiftbolt.bars import PRICES, Bars, Quarantine, screen_bars
 from swiftbolt.errors import DataError, SchemaError
-from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.providers.base import Adjustment, HistoryOnly, MarketData
+from swiftbolt.providers.cells import read_text
+from swiftbolt.providers.layouts import EVENTS, VALUES, find_layout
+from swiftbolt.providers.tables import is_table, open_table, table_name
 
-NUMBERS = (*PRICES, "volume", "adj_close", "dividend", "split")
-EVENTS = ("dividend", "split")
-PARQUET_MAGIC = b"PAR1"
 # What lies outside is damage, not an event: new shares for an old one, dollars a share, adj_close over close.
 PLAUSIBLE = {"split": (1e-4, 1e4), "dividend": (1e-8, 1e6), "adj_close": (1e-8, 1e8)}
 # Relative: far above the rounding of a product (1e-16), far below the tick of any price.
@@ -38,38 +39,74 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FilesProvider:
-    """Serves one parquet or CSV file."""
+class FilesProvider(HistoryOnly):
+    """Serves one file, a folder with one file per symbol, or the files that a pattern such as ``bars/*.csv`` fits.
+
+    Attributes:
+        columns: ours to theirs, for columns that bear other names.
+        symbol: what a file of one symbol holds; in a folder, the name of each file says it.
+        today: the last session that is over, later ones are faults; None lets every session pass as over.
+    """
 
     path: Path
-    source: ClassVar[str] = "files"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    symbol: str | None = None
+    today: date | None = None
+    source: str = field(default="files", init=False)
+
+    def bars(
+        self, symbols: Sequence[str] | None = None, start: date | None = None, end: date | None = None
+    ) -> tuple[Bars, Quarantine]:
+        """Bars of the file and its faulty rows; see ``Provider.bars``."""
+        data = self.fetch(symbols, start, end)
+        return data.bars, data.quarantine
+
+    def corporate_actions(
+        self, symbols: Sequence[str] | None = None, start: date | None = None, end: date | None = None
+    ) -> CorporateActions:
+        """Actions of the file; see ``Provider.corporate_actions``."""
+        # From the beginning: a factor is known by what the session before it was.
+        actions = self.fetch(symbols, None, end).actions
+        if start is None:
+            return actions
+        return CorporateActions(frame=actions.frame.filter(pl.col("ex_date") >= start))
 
     def fetch(
         self, symbols: Sequence[str] | None = None, start: date | None = None, end: date | None = None
     ) -> MarketData:
-        """Bars of the file; see ``Provider.fetch``."""
-        return read_market_data(self.path, symbols, start, end)
+        """All that the file holds; see ``Provider.fetch``."""
+        return read_market_data(
+            self.path, symbols, start, end, columns=self.columns, symbol=self.symbol, today=self.today
+        )
 
 
 def read_market_data(
-    path: Path | str, symbols: Sequence[str] | None = None, start: date | None = None, end: date | None = None
+    path: Path | str,
+    symbols: Sequence[str] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    symbol: str | None = None,
+    today: date | None = None,
 ) -> MarketData:
     """Read, screen and select.
 
     Args:
         symbols: only these; None takes all. Of a parquet sorted by symbol only their part is read.
         start, end: first and last session, both included; None does not restrict.
+        columns, symbol, today: see ``FilesProvider``.
 
     Raises:
-        SchemaError: the file cannot be read, lacks a column, or a column does not hold what it must.
+        SchemaError: a file cannot be read, lacks a column, or a column does not hold what it must.
         DataError: no usable row is left.
     """
     path = Path(path)
-    rows = _rows(path, symbols, start, end)
+    selection = _Selection(symbols=symbols, start=start, end=end)
+    rows, notes = _rows_of_all(path, columns or {}, symbol, selection)
     if not len(rows):
-        raise DataError(f"{path}: no row{_asked_for(symbols, start, end)}")
-    _check_values(path, rows)
-    bars, quarantine = screen_bars(_mended(rows))
+        raise DataError(f"{path}: no row{selection.described()}")
+    bars, quarantine = screen_bars(_mended(rows), today)
     if not len(bars):
         raise DataError(f"{path}: no usable row: {'; '.join(quarantine.summary())}")
     actions, adjustment, findings = _adjustments(rows, bars)
@@ -78,91 +115,136 @@ def read_market_data(
         actions=actions,
         quarantine=quarantine,
         adjustment=adjustment,
-        findings=findings,
+        findings=(*notes, *findings),
         missing=tuple(sorted(set(symbols or ()) - set(bars.symbols))),
     )
 
 
-def _rows(path: Path, symbols: Sequence[str] | None, start: date | None, end: date | None) -> pl.DataFrame:
-    """The rows asked for, with ``symbol`` as text and ``session`` as a date, numbers as they are."""
-    lazy = _scan(path)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Selection:
+    """The rows that were asked for."""
+
+    symbols: Sequence[str] | None
+    start: date | None
+    end: date | None
+
+    def applied_to(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """A row whose session is unreadable is kept: it is a fault to report, not one out of range."""
+        if self.symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
+        if self.start is not None:
+            rows = rows.filter(pl.col("session").is_null() | (pl.col("session") >= self.start))
+        if self.end is not None:
+            rows = rows.filter(pl.col("session").is_null() | (pl.col("session") <= self.end))
+        return rows
+
+    def described(self) -> str:
+        """`` of X, Y from 2020-01-02; check symbols and dates``, or ``at all`` when everything was asked for."""
+        parts = [
+            f" of {', '.join(self.symbols)}" if self.symbols is not None else "",
+            f" from {self.start}" if self.start is not None else "",
+            f" to {self.end}" if self.end is not None else "",
+        ]
+        return f"{''.join(parts)}; check symbols and dates" if any(parts) else " at all"
+
+
+def _rows_of_all(
+    path: Path, columns: Mapping[str, str], symbol: str | None, selection: _Selection
+) -> tuple[pl.DataFrame, list[str]]:
+    """The selected rows of every file that ``path`` stands for, and notes on how they were read."""
+    paths = _files(path)
+    if paths is None:
+        return _rows(path, columns, selection, symbol=symbol)
+    if symbol is not None:
+        raise SchemaError(f"{path}: is more than one file; leave out the symbol {symbol!r}, each file's name says it")
+    parts: list[pl.DataFrame] = []
+    notes: list[str] = []
+    for each in paths:
+        rows, found = _rows(each, columns, selection, fallback=table_name(each))
+        if parts and set(rows.columns) != set(parts[0].columns):
+            differing = ", ".join(sorted(set(rows.columns) ^ set(parts[0].columns)))
+            raise SchemaError(f"{each}: differs from {paths[0].name} in {differing}; one adjustment must hold for all")
+        parts.append(rows)
+        notes += [f"{each.name}: {note}" for note in found]
+    return pl.concat(parts, how="diagonal_relaxed"), notes
+
+
+def _files(path: Path) -> list[Path] | None:
+    """The files of a folder, or those that fit a pattern; None where ``path`` is a single file."""
+    if path.is_dir():
+        found = [each for each in path.iterdir() if each.is_file() and is_table(each)]
+    elif not path.exists() and any(sign in path.name for sign in "*?["):
+        found = [each for each in path.parent.glob(path.name) if each.is_file()]
+    else:
+        return None
+    if not found:
+        raise SchemaError(f"{path}: no parquet or CSV file there; check the path")
+    return sorted(found)
+
+
+def _rows(
+    path: Path,
+    columns: Mapping[str, str],
+    selection: _Selection,
+    *,
+    symbol: str | None = None,
+    fallback: str | None = None,
+) -> tuple[pl.DataFrame, list[str]]:
+    """The selected rows of one file, with our columns and their types, and notes on how they were read.
+
+    Args:
+        symbol: the one that the file holds and does not name.
+        fallback: the same, where it may name it.
+    """
     try:
-        schema = lazy.collect_schema()
-        _check_columns(path, schema)
-        session = _session(path, schema)
-        if symbols is not None:
-            lazy = lazy.filter(pl.col("symbol").cast(pl.String).is_in(list(symbols)))
-        lazy = lazy.with_columns(pl.col("symbol").cast(pl.String), session=session)
-        # A row whose session is unreadable is kept: it is a fault to report, not one out of range.
-        if start is not None:
-            lazy = lazy.filter(pl.col("session").is_null() | (pl.col("session") >= start))
-        if end is not None:
-            lazy = lazy.filter(pl.col("session").is_null() | (pl.col("session") <= end))
-        wanted = [name for name in (*BAR_SCHEMA, "adj_close", *EVENTS) if name in {*schema, "session"}]
-        rows = lazy.select(wanted).collect()
-    except (pl.exceptions.PolarsError, OSError) as exc:
+        table = open_table(path)
+        layout = find_layout(list(table.frame.collect_schema()), columns, symbol or fallback)
+        if symbol is not None and set(layout.parts) != {symbol}:
+            raise SchemaError(f"says which symbols it holds; leave out the symbol {symbol!r}")
+        rows = layout.applied_to(table.frame)
+        rows, notes = _typed(rows, comma_separated=table.separator in (None, ","))
+        if layout.is_wide:
+            rows = rows.filter(_is_listed(rows.collect_schema()))
+        return selection.applied_to(rows).collect(), [*table.notes, *layout.notes, *notes]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as exc:  # it panics at some damaged pages
         raise SchemaError(f"{path}: cannot be read ({_first_line(exc)}); write the file anew") from exc
-    return rows
+    except SchemaError as exc:
+        raise SchemaError(f"{path}: {exc}") from exc.__cause__
 
 
-def _scan(path: Path) -> pl.LazyFrame:
-    """Open ``path`` lazily; what it is shows in its first bytes or its name."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(PARQUET_MAGIC))
-    except FileNotFoundError:
-        raise SchemaError(f"{path}: no such file; check the path") from None
-    except OSError as exc:
-        raise SchemaError(f"{path}: cannot be read ({exc.strerror}); give one parquet or CSV file") from exc
-    if magic == PARQUET_MAGIC:
-        return pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    if ".csv" in path.suffixes:
-        # The whole file decides on types: a word far down must not be read as a missing price.
-        # Dates stay text: guessing would take 02/03/2020 for the second of March.
-        return pl.scan_csv(path, glob=False, infer_schema_length=None, schema_overrides={"symbol": pl.String})
-    raise SchemaError(f"{path}: is neither a parquet file nor named .csv; convert it to one of the two")
+def _typed(rows: pl.LazyFrame, *, comma_separated: bool) -> tuple[pl.LazyFrame, list[str]]:
+    """``symbol`` as text, ``session`` as a date and the rest as numbers, and notes on values that are none."""
+    schema = rows.collect_schema()
+    values = [name for name in VALUES if name in schema]
+    if not isinstance(schema["symbol"], (pl.String, pl.Categorical, pl.Enum)):
+        raise SchemaError(f"column 'symbol' must hold text, holds {schema['symbol']}")
+    if not isinstance(schema["session"], (pl.Date, pl.Datetime, pl.String)):
+        raise SchemaError(f"column 'session' must hold dates (YYYY-MM-DD), holds {schema['session']}")
+    for name in values:
+        dtype = schema[name]
+        if not (dtype.is_numeric() or isinstance(dtype, (pl.String, pl.Null))):
+            raise SchemaError(f"column {name!r} must hold numbers, holds {dtype}; correct or remove it")
+    notes: list[str] = []
+    if any(isinstance(schema[name], pl.String) for name in ("session", *values)):
+        # The whole file says how its dates and numbers are written, not only the rows asked for.
+        read, notes = read_text(rows.collect(), values, comma_separated=comma_separated)
+        rows = read.lazy()
+    is_time = isinstance(schema["session"], pl.Datetime)
+    return rows.with_columns(
+        pl.col("symbol").cast(pl.String), pl.col("session").dt.date() if is_time else pl.col("session")
+    ), notes
 
 
-def _check_columns(path: Path, schema: pl.Schema) -> None:
-    dated = "session" in schema or "date" in schema
-    absent = [name for name in BAR_SCHEMA if name not in schema and not (name == "session" and dated)]
-    if absent:
-        raise SchemaError(
-            f"{path}: no column {', '.join(map(repr, absent))}; needed are"
-            f" {', '.join(BAR_SCHEMA)} (session may be called date); found {', '.join(schema) or 'none'}"
-        )
-    symbol = schema["symbol"]
-    if not isinstance(symbol, (pl.String, pl.Categorical, pl.Enum)):
-        raise SchemaError(f"{path}: column 'symbol' must hold text, holds {symbol}")
+def _is_listed(schema: pl.Schema) -> pl.Expr:
+    """Of a wide table: whether the row has a price or an event of its symbol."""
+    known = [pl.col(name).cast(pl.Float64).fill_nan(None).is_not_null() for name in PRICES]
+    events = [~_is_no_event(name) for name in EVENTS if name in schema]
+    return pl.any_horizontal(*known, *events)
 
 
-def _session(path: Path, schema: pl.Schema) -> pl.Expr:
-    """The session as a date; text that is not a date becomes null, to be quarantined."""
-    name = "session" if "session" in schema else "date"
-    dtype = schema[name]
-    if isinstance(dtype, (pl.Date, pl.Datetime)):
-        return pl.col(name).cast(pl.Date) if isinstance(dtype, pl.Date) else pl.col(name).dt.date()
-    if isinstance(dtype, pl.String):
-        return pl.col(name).str.slice(0, len("2020-01-02")).str.to_date("%Y-%m-%d", strict=False)
-    raise SchemaError(f"{path}: column {name!r} must hold dates (YYYY-MM-DD), holds {dtype}")
-
-
-def _check_values(path: Path, rows: pl.DataFrame) -> None:
-    """Refuse a column of dates without a date, and columns of prices, volumes or events with anything but numbers."""
-    if rows["session"].null_count() == len(rows):
-        raise SchemaError(f"{path}: no session can be read as a date; write dates as YYYY-MM-DD")
-    for name in NUMBERS:
-        if name not in rows.columns:
-            continue
-        dtype = rows.schema[name]
-        if dtype.is_numeric() or dtype == pl.Null:
-            continue
-        problem = f"holds {dtype}"
-        if isinstance(dtype, pl.String):
-            text = rows.filter(pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null())
-            first = (text if len(text) else rows).row(0, named=True)
-            problem = f"holds text (first: {first[name]!r} at {first['symbol']} {first['session']})"
-        raise SchemaError(f"{path}: column {name!r} must hold numbers, {problem}; correct or remove it")
+def _is_no_event(kind: str) -> pl.Expr:
+    value = pl.col(kind).cast(pl.Float64).fill_nan(None)
+    return value.is_null() | value.is_in((0.0, 1.0) if kind == "split" else (0.0,))
 
 
 def _mended(rows: pl.DataFrame) -> pl.DataFrame:
@@ -177,16 +259,6 @@ def _mended(rows: pl.DataFrame) -> pl.DataFrame:
         high=pl.when(pl.col("high").is_between(top * (1 - ROUNDING), top)).then(top).otherwise("high"),
         low=pl.when(pl.col("low").is_between(bottom, bottom * (1 + ROUNDING))).then(bottom).otherwise("low"),
     )
-
-
-def _asked_for(symbols: Sequence[str] | None, start: date | None, end: date | None) -> str:
-    """`` of X, Y from 2020-01-02; check the symbols and dates``, or nothing when everything was asked for."""
-    parts = [
-        f" of {', '.join(symbols)}" if symbols is not None else "",
-        f" from {start}" if start is not None else "",
-        f" to {end}" if end is not None else "",
-    ]
-    return f"{''.join(parts)}; check symbols and dates" if any(parts) else " at all"
 
 
 def _adjustments(rows: pl.DataFrame, bars: Bars) -> tuple[CorporateActions, Adjustment, tuple[str, ...]]:
@@ -215,21 +287,19 @@ def _events(rows: pl.DataFrame, kind: str) -> tuple[pl.DataFrame, list[str]]:
 
     The row's prices do not matter: an action on a quarantined row is as real, and applies at the next bar.
     """
-    neutral = (0.0, 1.0) if kind == "split" else (0.0,)
-    given = rows.filter(pl.col(kind).is_not_null() & ~pl.col(kind).is_in(neutral))
+    given = rows.filter(~_is_no_event(kind))
     sound = pl.col(kind).is_between(*PLAUSIBLE[kind])
-    actions = (
-        given.filter(sound)
-        .unique(["symbol", "session"], keep="first", maintain_order=True)
-        .select(
-            "symbol",
-            ex_date=pl.col("session"),
-            kind=pl.lit(kind),
-            value=pl.col(kind),
-            known_at=pl.lit(None, dtype=pl.Date),
-        )
+    plausible = given.filter(sound)
+    first = plausible.unique(["symbol", "session"], keep="first", maintain_order=True)
+    actions = first.select(
+        "symbol",
+        ex_date=pl.col("session"),
+        kind=pl.lit(kind),
+        value=pl.col(kind),
+        known_at=pl.lit(None, dtype=pl.Date),
     )
-    return actions, _ignored(given.filter(~sound), kind)
+    other = plausible.join(first.select("symbol", "session", kind), on=["symbol", "session", kind], how="anti")
+    return actions, [*_ignored(given.filter(~sound), kind, "implausible"), *_ignored(other, kind, "second")]
 
 
 def _without_events(rows: pl.DataFrame, events: Sequence[str]) -> pl.DataFrame:
@@ -250,15 +320,17 @@ def _factors(rows: pl.DataFrame, bars: Bars) -> tuple[pl.DataFrame, list[str]]:
         .unique(["symbol", "session"], keep="first", maintain_order=True)
     )
     sound = (pl.col("adj_close") / pl.col("close")).is_between(*PLAUSIBLE["adj_close"])
-    return factors_from_adjusted_close(given.filter(sound)).frame, _ignored(given.filter(~sound), "adj_close")
+    return factors_from_adjusted_close(given.filter(sound)).frame, _ignored(
+        given.filter(~sound), "adj_close", "implausible"
+    )
 
 
-def _ignored(rows: pl.DataFrame, name: str) -> list[str]:
+def _ignored(rows: pl.DataFrame, name: str, why: str) -> list[str]:
     if not len(rows):
         return []
     first = rows.row(0, named=True)
     return [
-        f"ignored {len(rows)} implausible value{'s' if len(rows) > 1 else ''} of {name}"
+        f"ignored {len(rows)} {why} value{'s' if len(rows) > 1 else ''} of {name}"
         f" (first: {first[name]} at {first['symbol']} {first['session']})"
     ]
 

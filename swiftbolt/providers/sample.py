@@ -5,26 +5,17 @@ Where they come from, and under which terms, stands in ``sample_data/PROVENANCE.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
-from swiftbolt.providers.base import MarketData
-from swiftbolt.providers.files import read_market_data
+from swiftbolt.providers.files import FilesProvider
 
 SAMPLE_PATH = Path(__file__).parent / "sample_data" / "bars.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SampleProvider:
+class SampleProvider(FilesProvider):
     """Serves the bundled sample."""
 
-    source: ClassVar[str] = "sample"
-
-    def fetch(
-        self, symbols: Sequence[str] | None = None, start: date | None = None, end: date | None = None
-    ) -> MarketData:
-        """Bars of the sample; see ``Provider.fetch``."""
-        return read_market_data(SAMPLE_PATH, symbols, start, end)
+    path: Path = field(default=SAMPLE_PATH, init=False)
+    source: str = field(default="sample", init=False)

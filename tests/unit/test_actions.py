@@ -1,4 +1,4 @@
-"""Splits and dividends on numbers worked out by hand, and on real prices against a vendor's own adjustment."""
+"""Splits and dividends on numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 from support.by_hand import flat_bars, sessions_from
-from support.shared_data import shared_parquet
 
 from swiftbolt.actions import (
     ACTION_SCHEMA,
@@ -295,51 +294,3 @@ def test_the_order_of_rows_does_not_matter():
     both = pl.concat([frame, frame.with_columns(symbol=pl.lit("BBB"))])
     shuffled = both.sample(fraction=1, shuffle=True, seed=1)
     assert factors_from_adjusted_close(shuffled) == factors_from_adjusted_close(both)
-
-
-# Real prices: raw closes and events in, the vendor's own total returns out.
-
-
-def vendor_returns(name: str) -> pl.DataFrame:
-    """Our and the vendor's return of every bar whose predecessor in the file was usable too, with its events."""
-    rows = pl.read_parquet(shared_parquet(name)).rename({"date": "session"}).sort("symbol", "session")
-    bars, _ = screen_bars(rows)
-    events = [
-        rows.filter(pl.col(kind) != neutral).select(
-            "symbol", ex_date="session", kind=pl.lit(kind), value=kind, known_at=pl.lit(None, dtype=pl.Date)
-        )
-        for kind, neutral in (("split", 1.0), ("dividend", 0.0))
-    ]
-    ours = forward_adjusted(bars, CorporateActions.from_frame(pl.concat(events))).select(
-        "symbol", "session", total="close"
-    )
-
-    def growth(column: str) -> pl.Expr:
-        return (pl.col(column) / pl.col(column).shift(1)).over("symbol")
-
-    return (
-        rows.join(ours, on=["symbol", "session"], how="left", maintain_order="left")
-        .with_columns(ours=growth("total"), theirs=growth("adj_close"))
-        .filter(pl.col("ours").is_not_null() & pl.col("theirs").is_not_null() & pl.col("dividend").is_not_null())
-    )
-
-
-def test_total_returns_of_eight_companies_since_1962_are_the_vendors_to_a_tenth_of_a_percent():
-    found = vendor_returns("wiki_public_domain_raw")
-    assert len(found) > 54_500
-    assert len(found.filter((pl.col("split") != 1) | (pl.col("dividend") > 0))) > 400
-    assert found.filter((pl.col("ours") - pl.col("theirs")).abs() > 1e-3).is_empty()
-
-
-def test_total_returns_of_348_companies_are_the_vendors_but_for_four_rows_it_has_wrong():
-    found = vendor_returns("sp500_raw_1999_202104")
-    both = found.filter((pl.col("split") != 1) & (pl.col("dividend") > 0))
-    assert len(both) == 8  # (close + dividend) * split on one day: Ross in 2015, Raytheon in 2020, ...
-    assert (both["ours"] - both["theirs"]).abs().max() < 1e-4
-    wrong = found.filter((pl.col("ours") - pl.col("theirs")).abs() > 1e-3)
-    assert wrong.select("symbol", "session").rows() == [
-        ("TMUS", date(2013, 5, 1)),  # a reverse merger coded as a dividend
-        ("TRMB", date(2007, 2, 23)),  # doubled without a split
-        ("ZBRA", date(2003, 8, 21)),  # splits missing
-        ("ZBRA", date(2004, 8, 25)),
-    ]

@@ -48,6 +48,7 @@ FAULTY = [
     ("session", date(1950, 1, 3), "not_a_session"),
     ("session", date(2020, 1, 2), "duplicate"),
 ]
+TWICE = flat_frame("AAA", [10.0])
 
 
 @pytest.mark.parametrize(("column", "value", "kind"), FAULTY)
@@ -115,7 +116,7 @@ def test_screening_counts_each_row_once_under_the_first_fault_that_fits():
     bars, quarantine = screen_bars(rows)
     assert bars.frame.equals(flat_frame("AAA", [10.0] * 6))
     assert quarantine.frame["fault"].value_counts().sort("fault").rows() == [
-        ("duplicate", 2),
+        ("conflict", 2),
         ("high_low", 2),
         ("not_a_session", 1),
         ("not_positive", 1),
@@ -130,7 +131,7 @@ def test_the_summary_has_one_line_per_kind_with_its_count_and_first_row():
     assert quarantine.summary() == [
         "quarantined 1 row with a price that is zero, negative or infinite, or a negative volume"
         " (first: AAA 2020-01-03)",
-        "quarantined 2 rows with a second row for the same symbol and session (the first is kept)"
+        "quarantined 2 rows with a second row for the same symbol and session with other values (the first is kept)"
         " (first: AAA 2020-01-02)",
     ]
 
@@ -159,6 +160,40 @@ def test_a_sound_row_is_kept_though_a_faulty_one_for_its_session_came_first():
     bars, quarantine = screen_bars(frame)
     assert bars.frame["close"].to_list() == [8.0]
     assert quarantine.frame["fault"].to_list() == ["high_low"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [(None, None, "duplicate"), ("volume", -0.0, "duplicate"), ("volume", 1.0, "conflict"), ("low", 9.99, "conflict")],
+)
+def test_a_second_row_is_a_repeat_where_every_value_is_the_same_and_else_a_conflict(column, value, kind):
+    first = TWICE.with_columns(volume=pl.lit(0.0))
+    second = first if column is None else first.with_columns(pl.lit(value).alias(column))
+    bars, quarantine = screen_bars(pl.concat([first, second]))
+    assert bars.frame.equals(first)
+    assert quarantine.frame["fault"].to_list() == [kind]
+
+
+def test_rows_are_compared_with_the_one_that_is_kept_not_with_each_other():
+    other = TWICE.with_columns(volume=pl.lit(5.0))
+    bars, quarantine = screen_bars(pl.concat([TWICE, other, other, TWICE, flat_frame("BBB", [1.0])]))
+    assert quarantine.frame["fault"].to_list() == ["conflict", "conflict", "duplicate"]
+    assert bars.sessions_per_symbol() == {"AAA": 1, "BBB": 1}
+
+
+def test_faulty_rows_are_no_repeats_whatever_they_hold():
+    nans = TWICE.with_columns(volume=pl.lit(NAN))
+    bars, quarantine = screen_bars(pl.concat([nans, nans, TWICE]))
+    assert quarantine.frame["fault"].to_list() == ["null", "null"]
+    assert bars.frame.equals(TWICE)
+
+
+def test_sessions_after_today_are_set_aside_also_where_they_are_none_and_today_itself_is_kept():
+    frame = with_value("session", date(2120, 1, 3), row=2)
+    bars, quarantine = screen_bars(frame, today=date(2020, 1, 2))
+    assert bars.last_session == date(2020, 1, 2)
+    assert quarantine.frame["fault"].to_list() == ["future", "future"]
+    assert screen_bars(frame)[1].frame["fault"].to_list() == ["not_a_session"]
 
 
 def test_screening_casts_and_drops_what_is_not_needed():

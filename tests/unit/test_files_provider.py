@@ -10,12 +10,12 @@ from datetime import datetime
 import polars as pl
 import pytest
 from support.by_hand import flat_frame, sessions_from
-from support.shared_data import shared_parquet
 
 from swiftbolt.actions import forward_adjusted
-from swiftbolt.errors import DataError, SchemaError
-from swiftbolt.providers.base import Adjustment
+from swiftbolt.errors import DataError, NotOffered, SchemaError
+from swiftbolt.providers.base import Adjustment, Provider
 from swiftbolt.providers.files import FilesProvider, read_market_data
+from swiftbolt.providers.sample import SampleProvider
 
 DAYS = sessions_from(4)
 TWO = pl.concat([flat_frame("AAA", [10, 11, 12, 13]), flat_frame("BBB", [20, 21, 22, 23])])
@@ -89,6 +89,44 @@ def test_market_data_survives_a_trip_between_processes(parquet):
     assert pickle.loads(pickle.dumps(data)) == data
 
 
+# The protocol of providers
+
+
+@pytest.mark.parametrize("symbols", [None, ["AAA"]])
+def test_bars_and_actions_alone_are_those_that_are_fetched_together(parquet, symbols):
+    frame = TWO.with_columns(dividend=0.5, close=pl.when(pl.col("close") == 12).then(None).otherwise("close"))
+    provider: Provider = FilesProvider(path=parquet(frame))
+    data = provider.fetch(symbols, DAYS[1], DAYS[2])
+    assert provider.bars(symbols, DAYS[1], DAYS[2]) == (data.bars, data.quarantine)
+    assert provider.corporate_actions(symbols, DAYS[1], DAYS[2]) == data.actions
+    assert len(data.quarantine) == 1
+    assert provider.source == "files"
+
+
+def test_a_factor_on_the_first_session_asked_for_is_found(parquet):
+    frame = flat_frame("AAA", [100, 100, 50, 50]).with_columns(adj_close=50.0)
+    provider = FilesProvider(path=parquet(frame))
+    assert [a.ex_date for a in provider.corporate_actions(start=DAYS[2])] == [DAYS[2]]
+    assert len(provider.corporate_actions(start=DAYS[3])) == len(provider.corporate_actions(end=DAYS[1])) == 0
+
+
+def test_files_and_the_sample_have_closed_sessions_only(parquet):
+    for provider in (FilesProvider(path=parquet(TWO)), SampleProvider()):
+        with pytest.raises(NotOffered, match=f"{provider.source} has no quotes: use polygon or alpaca"):
+            provider.quotes(["AAA"])
+        with pytest.raises(NotOffered, match="has no options"):
+            provider.options_snapshot("AAA")
+        with pytest.raises(NotOffered, match="live stream: use polygon or alpaca"):
+            provider.stream(["AAA"])
+
+
+def test_providers_survive_a_trip_between_processes(parquet):
+    given = FilesProvider(path=parquet(TWO), columns={"close": "close"}, symbol=None, today=DAYS[3])
+    for provider in (given, SampleProvider()):
+        assert pickle.loads(pickle.dumps(provider)) == provider
+    assert SampleProvider().source == "sample"
+
+
 # Splits and dividends
 
 
@@ -156,26 +194,14 @@ def test_a_split_on_a_quarantined_row_applies_at_the_next_bar(parquet):
     assert forward_adjusted(data.bars, data.actions)["close"].to_list() == [100.0, 100.0]
 
 
-def test_of_two_rows_for_a_session_one_dividend_counts(parquet):
+@pytest.mark.parametrize(("second", "findings"), [(0.5, 0), (0.7, 1)])
+def test_of_two_rows_for_a_session_one_dividend_counts_and_another_amount_is_named(parquet, second, findings):
     frame = flat_frame("AAA", [10, 10]).with_columns(dividend=pl.Series([0.0, 0.5]))
-    again = frame.tail(1).with_columns(dividend=pl.lit(0.7))
+    again = frame.tail(1).with_columns(dividend=pl.lit(second))
     data = read_market_data(parquet(pl.concat([frame, again])))
     assert data.quarantine.frame["fault"].to_list() == ["duplicate"]
     assert actions_of(data) == [("AAA", DAYS[1], "dividend", 0.5)]
-
-
-def test_real_events_reproduce_the_vendors_adjusted_returns():
-    symbols = ["AAPL", "KO", "NVDA"]
-    path = shared_parquet("sp500_raw_1999_202104")
-    data = read_market_data(path, symbols)
-    vendor = pl.read_parquet(path, columns=["symbol", "date", "adj_close"]).rename({"date": "session"})
-    both = forward_adjusted(data.bars, data.actions).join(vendor, on=["symbol", "session"], maintain_order="left")
-    growth = both.select(
-        ours=(pl.col("close") / pl.col("close").shift()).over("symbol"),
-        theirs=(pl.col("adj_close") / pl.col("adj_close").shift()).over("symbol"),
-    ).drop_nulls()
-    assert len(growth) == len(data.bars) - len(symbols)
-    assert (growth["ours"] - growth["theirs"]).abs().max() < 1e-4
+    assert list(data.findings) == [f"ignored 1 second value of dividend (first: 0.7 at AAA {DAYS[1]})"] * findings
 
 
 # Faulty rows
@@ -187,6 +213,7 @@ def test_faulty_rows_are_set_aside_counted_by_kind_and_never_in_the_bars(parquet
     faulty = [
         saturday,
         sound.head(1),
+        sound.head(1).with_columns(volume=pl.lit(7.0)),
         flat_frame("AAA", [10, 10, 10, -1]).tail(1),
         flat_frame("BBB", [10]).with_columns(high=pl.lit(9.0)),
         flat_frame("BBB", [10, 10]).tail(1).with_columns(close=pl.lit(math.nan)),
@@ -195,7 +222,7 @@ def test_faulty_rows_are_set_aside_counted_by_kind_and_never_in_the_bars(parquet
     data = read_market_data(parquet(pl.concat([sound, *faulty])))
     assert data.bars.frame.equals(sound)
     kinds = dict(data.quarantine.frame["fault"].value_counts().iter_rows())
-    assert kinds == {"null": 2, "not_positive": 1, "high_low": 1, "not_a_session": 1, "duplicate": 1}
+    assert kinds == {"null": 2, "not_positive": 1, "high_low": 1, "not_a_session": 1, "duplicate": 1, "conflict": 1}
     assert len(data.faults()) == len(kinds)
 
 
@@ -223,24 +250,13 @@ def test_a_high_that_misses_the_close_by_rounding_is_mended_and_a_cent_is_not(pa
         ("none.parquet", None, "no such file; check the path"),
         ("notes.txt", "bars", "is neither a parquet file nor named .csv; convert it"),
         ("cut.parquet", "PAR1 and no more", "cannot be read .*; write the file anew"),
-        ("empty.csv", "", "cannot be read .*; write the file anew"),
         ("names.csv", "symbol,date,open,high,low,volume\n", "no column 'close'; needed are symbol, session, .*; found"),
         ("head.csv", "symbol,date,open,high,low,close,volume\n", "no row at all"),
         ("day.csv", "symbol,open,high,low,close,volume\nA,1,1,1,1,1\n", "no column 'session'"),
         (
             "word.csv",
-            "symbol,date,open,high,low,close,volume\nA,2020-01-02,1,1,1,1,1\nA,2020-01-03,1,1,1,n/a,1\n",
-            r"column 'close' must hold numbers, holds text \(first: 'n/a' at A 2020-01-03\); correct",
-        ),
-        (
-            "american.csv",
-            "symbol,date,open,high,low,close,volume\nA,01/02/2020,1,1,1,1,1\n",
-            "no session can be read as a date; write dates as YYYY-MM-DD",
-        ),
-        (
-            "number.csv",
-            "symbol,date,open,high,low,close,volume\nA,20200102,1,1,1,1,1\n",
-            r"column 'date' must hold dates \(YYYY-MM-DD\), holds Int64",
+            "symbol,date,open,high,low,close,volume\nA,2020-01-02,1,1,1,1,1\nA,2020-01-03,1,1,1,halted,1\n",
+            r"column 'close' must hold numbers, holds text \(first: 'halted' at A 2020-01-03\); correct",
         ),
         (
             "bad.csv",
@@ -257,9 +273,31 @@ def test_a_file_that_cannot_be_used_is_one_line_naming_it_and_the_remedy(tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_not_a_file(tmp_path):
-    with pytest.raises(SchemaError, match=r"cannot be read .*; give one parquet or CSV file"):
-        read_market_data(tmp_path)
+def test_a_folder_without_files_of_bars_and_a_pattern_that_nothing_fits_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("bars")
+    for path in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(SchemaError, match="no parquet or CSV file there; check the path"):
+            read_market_data(path)
+
+
+def test_a_file_named_like_a_pattern_is_that_file(parquet):
+    assert read_market_data(parquet(TWO, "bars[1].parquet")).bars.frame.equals(TWO)
+
+
+def test_sessions_as_numbers_are_refused(parquet):
+    frame = TWO.with_columns(session=pl.col("session").dt.to_string("%Y%m%d").cast(int))
+    with pytest.raises(SchemaError, match=r"column 'session' must hold dates \(YYYY-MM-DD\), holds Int64"):
+        read_market_data(parquet(frame))
+
+
+def test_truth_values_as_prices_are_refused(parquet):
+    with pytest.raises(SchemaError, match="column 'low' must hold numbers, holds Boolean; correct or remove it"):
+        read_market_data(parquet(TWO.with_columns(low=pl.lit(True))))
+
+
+def test_numbers_written_as_text_are_numbers_in_a_parquet_too(parquet):
+    frame = TWO.with_columns(pl.col("open", "volume").cast(pl.String))
+    assert read_market_data(parquet(frame), ["BBB"]).bars.frame.equals(TWO[4:])
 
 
 def test_text_in_a_price_of_a_parquet_is_refused_wherever_it_stands(parquet):
