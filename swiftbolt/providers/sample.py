@@ -17,5 +17,5 @@ SAMPLE_PATH = Path(__file__).parent / "sample_data" / "bars.parquet"
 class SampleProvider(FilesProvider):
     """Serves the bundled sample."""
 
-    path: Path = field(default=SAMPLE_PATH, init=False)
+    path: Path = field(default_factory=lambda: SAMPLE_PATH, init=False)
     source: str = field(default="sample", init=False)
