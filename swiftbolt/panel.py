@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
@@ -16,6 +16,29 @@ from numpy.typing import NDArray
 
 from swiftbolt.errors import DataError
 from swiftbolt.sessions import Sessions, as_day
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DoubtedBar:
+    """A bar that is no row of its panel because of a finding made after its session; at its own close nobody knew.
+
+    Attributes:
+        symbol: position in the panel's symbols.
+        session: position in the panel's sessions.
+        close: raw, in dollars.
+        log_price: log of the total-return price, as it was known at the bar's own close.
+        features_F: float32, likewise; NaN during the symbol's warm-up.
+    """
+
+    symbol: int
+    session: int
+    close: float
+    log_price: float
+    features_F: NDArray[np.float32]
+
+
+def _no_rows() -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,7 +57,11 @@ class Panel:
         features_RF: float32; NaN during a symbol's warm-up, finite after it.
         feature_names: F names.
         spec_hash: identifies the feature set; artifacts refuse another.
-        data_hash: identifies the bars and actions the panel was made from.
+        data_hash: identifies the bars, actions and findings the panel was made from.
+        doubted: bars that were left out on later knowledge; a forecast from their session knows them
+            (``as_known_at``), whatever comes after does not.
+        breaks: rows, ascending, whose price cannot be compared with the row before: something like a split came
+            between, and no split is on file. Outcomes do not reach across.
 
     Raises:
         DataError: one of these promises is broken.
@@ -50,6 +77,8 @@ class Panel:
     feature_names: tuple[str, ...]
     spec_hash: str
     data_hash: str
+    doubted: tuple[DoubtedBar, ...] = ()
+    breaks: NDArray[np.int64] = field(default_factory=_no_rows)
 
     def __post_init__(self) -> None:
         rows = len(self.session_R)
@@ -79,6 +108,12 @@ class Panel:
                 raise DataError(f"{symbol}: a feature is not finite after the warm-up")
         if np.isinf(self.features_RF).any():
             raise DataError("a panel feature is infinite")
+        if not ((self.breaks > 0) & (self.breaks < rows)).all() or (np.diff(self.breaks) <= 0).any():
+            raise DataError("panel breaks are not ascending rows")
+        for bar in self.doubted:
+            rows_of = self.session_R[self.rows(bar.symbol)]
+            if bar.session in rows_of:
+                raise DataError(f"{self.symbols[bar.symbol]}: a doubted bar is a row of the panel, too")
 
     def rows(self, symbol: int | str) -> slice:
         """Rows of a symbol, by position or name.
@@ -126,18 +161,50 @@ class Panel:
         """The panel of some of its symbols, on the same sessions."""
         wanted = sorted(set(symbols))
         slices = [self.rows(symbol) for symbol in wanted]
-        rows = np.concatenate([np.arange(s.start, s.stop) for s in slices]) if slices else np.array([], dtype=np.int64)
-        return Panel(
+        rows = np.concatenate([np.arange(s.start, s.stop) for s in slices]) if slices else _no_rows()
+        position = {self.symbols.index(symbol): new for new, symbol in enumerate(wanted)}
+        return replace(
+            self,
             symbols=tuple(wanted),
-            sessions=self.sessions,
             offsets=np.concatenate(([0], np.cumsum([s.stop - s.start for s in slices]))).astype(np.int64),
             session_R=self.session_R[rows],
             close_R=self.close_R[rows],
             log_price_R=self.log_price_R[rows],
             features_RF=self.features_RF[rows],
-            feature_names=self.feature_names,
-            spec_hash=self.spec_hash,
-            data_hash=self.data_hash,
+            doubted=tuple(replace(bar, symbol=position[bar.symbol]) for bar in self.doubted if bar.symbol in position),
+            breaks=np.flatnonzero(np.isin(rows, self.breaks)),
+        )
+
+    def as_known_at(self, session: int) -> Panel:
+        """The symbols with a doubted bar at position ``session``, as they stood at its close, that bar included.
+
+        Raises:
+            DataError: no symbol has one there.
+        """
+        bars = {self.symbols[bar.symbol]: bar for bar in self.doubted if bar.session == session}
+        if not bars:
+            raise DataError(f"no doubted bar at {self.sessions[session]}")
+        before = self.select(bars)
+        counts, keep = [], []
+        for symbol in before.symbols:
+            rows = before.rows(symbol)
+            earlier = np.arange(rows.start, rows.start + np.searchsorted(before.session_R[rows], session))
+            counts.append(len(earlier) + 1)
+            keep.append(earlier)
+        rows_R = np.concatenate(keep)
+        # Where each symbol's bar goes: after the rows it has left.
+        ends = np.cumsum([count - 1 for count in counts])
+        added = [bars[symbol] for symbol in before.symbols]
+        return replace(
+            before,
+            sessions=self.sessions[: session + 1],
+            offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+            session_R=np.insert(before.session_R[rows_R], ends, session),
+            close_R=np.insert(before.close_R[rows_R], ends, [bar.close for bar in added]),
+            log_price_R=np.insert(before.log_price_R[rows_R], ends, [bar.log_price for bar in added]),
+            features_RF=np.insert(before.features_RF[rows_R], ends, [bar.features_F for bar in added], axis=0),
+            doubted=(),
+            breaks=_no_rows(),
         )
 
 

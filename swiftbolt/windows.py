@@ -1,7 +1,7 @@
 """Targets and look-back windows. The only place where the future of a row is looked at.
 
-Horizon h is the h-th exchange session after the origin. If the symbol has no bar there the outcome is
-NaN and unscored.
+Horizon h is the h-th exchange session after the origin. If the symbol has no bar there, or one that was
+quarantined, the outcome is NaN and unscored; so it is if the prices between cannot be compared (``Panel.breaks``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ def outcomes(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.flo
     """Cumulative total-return log return from each row to the h-th session after it.
 
     Returns:
-        y_RH; NaN where that session is beyond the panel or has no bar.
+        y_RH; NaN where that session is beyond the panel or has no bar, and across a break.
     """
     y_RH = np.full((len(panel.session_R), len(horizons)), np.nan)
+    stretch_R = np.zeros(len(panel.session_R), dtype=np.int64)
+    stretch_R[panel.breaks] = 1
+    stretch_R = np.cumsum(stretch_R)
     row_T = np.full(len(panel.sessions) + max(horizons), -1, dtype=np.int64)
     for s in range(len(panel.symbols)):
         rows = panel.rows(s)
@@ -33,7 +36,7 @@ def outcomes(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.flo
         for h, horizon in enumerate(horizons):
             later = row_T[at + horizon]
             y = panel.log_price_R[later] - panel.log_price_R[rows]
-            y_RH[rows, h] = np.where(later >= 0, y, np.nan)
+            y_RH[rows, h] = np.where((later >= 0) & (stretch_R[later] == stretch_R[rows]), y, np.nan)
     return y_RH
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from swiftbolt.artifact import code_version
+from swiftbolt.bars import Bars
 from swiftbolt.config import load_config
 from swiftbolt.errors import DataError, EnvironmentFault
 from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
@@ -25,10 +26,12 @@ from swiftbolt.evaluation.scorecard import build_scorecard
 from swiftbolt.evaluation.units import ProcessExecutor, SerialExecutor
 from swiftbolt.evaluation.walk_forward import Progress, WalkForward, split_by_history, walk_forward
 from swiftbolt.features.engine import build_panel
+from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
 from swiftbolt.models.networks import InProcessTrainer
 from swiftbolt.panel import Panel
 from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.quality import inspect
 from swiftbolt.universe import Universe
 
 
@@ -81,7 +84,9 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
     skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
     if not len(bars):
         raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))
-    panel = build_panel(bars, data.actions.select(symbols=bars.symbols))
+    actions = data.actions.select(symbols=bars.symbols)
+    findings = inspect(bars, actions)
+    panel = build_panel(bars, actions, findings, market=market_of(plan.universe, bars), threads=plan.config.workers)
     folds = make_folds(panel.sessions, plan.recipe.folds, start=start)
     workers = plan.config.workers
     result = walk_forward(
@@ -94,7 +99,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
     )
     scorecard = build_scorecard(
         pl.concat([result.forecasts, result.drift]),
-        scorecard_context(panel, plan.recipe, data.adjustment, skipped, result),
+        scorecard_context(panel, plan.recipe, data.adjustment, findings, skipped, result),
     )
     _write(out, result, scorecard)
     return Evaluation(
@@ -106,8 +111,24 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
     )
 
 
+def market_of(universe: Universe, bars: Bars) -> str | None:
+    """The symbol that stands for the market, or None for the mean of all.
+
+    Raises:
+        DataError: it has too little history to be worked on.
+    """
+    if universe.market is not None and universe.market not in bars.symbols:
+        raise DataError(f"market {universe.market} has too little history; choose another, or leave `market` out")
+    return universe.market
+
+
 def scorecard_context(
-    panel: Panel, recipe: Recipe, adjustment: Adjustment, skipped: Mapping[str, str], result: WalkForward
+    panel: Panel,
+    recipe: Recipe,
+    adjustment: Adjustment,
+    findings: Findings,
+    skipped: Mapping[str, str],
+    result: WalkForward,
 ) -> dict[str, Any]:
     """What the scorecard's numbers rest on."""
     return {
@@ -117,6 +138,7 @@ def scorecard_context(
         "spec_hash": panel.spec_hash,
         "recipe": recipe.to_json(),
         "symbols": list(panel.symbols),
+        "findings": findings.counts(),
         "skipped": dict(sorted(skipped.items())),
         "failures": dict(sorted(result.failures.items())),
         "notes": list(result.notes),

@@ -21,6 +21,7 @@ from swiftbolt.errors import EnvironmentFault, SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import Forecasts
+from swiftbolt.models.base import forecast_as_known
 from swiftbolt.models.registry import build_model
 from swiftbolt.panel import Panel
 from swiftbolt.windows import fold_origins
@@ -96,7 +97,7 @@ def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
             # The same for every symbol, and the one in the artifact's manifest: a unit per symbol gives what
             # one fit of the whole universe gives.
             model.fit(own, unit.fold, seed=recipe.seed_of(unit.model, unit.fold.index))
-            forecasts = model.forecast(own, fold_origins(own, unit.fold))
+            forecasts = forecast_as_known(model, own, fold_origins(own, unit.fold))
             files = model.dump() if unit.fold.is_live else {}
     except SwiftBoltError as exc:
         return Outcome(unit=unit, forecasts=None, failure=str(exc), seconds=time.perf_counter() - started)

@@ -25,6 +25,7 @@ from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.evaluation.units import Executor, Outcome, plan_units
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, Forecasts
+from swiftbolt.models.base import forecast_as_known
 from swiftbolt.models.networks import NetworkTrainer, NeuralForecaster
 from swiftbolt.models.registry import build_model
 from swiftbolt.models.trained import NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
@@ -221,7 +222,7 @@ def _network_forecasts(panel: Panel, job: TrainingJob, trained: TrainedNetwork) 
     assert isinstance(model, NeuralForecaster)
     model.adopt(trained)
     return _Fitted(
-        forecasts=model.forecast(panel, fold_origins(panel, job.fold)),
+        forecasts=forecast_as_known(model, panel, fold_origins(panel, job.fold)),
         files=model.dump() if job.fold.is_live else {},
         notes=tuple(model.notes),
     )

@@ -89,3 +89,15 @@ class Model(ABC):
         if not files:
             raise ArtifactMismatch(f"{directory}: holds no model")
         return cls.restore(config, files)
+
+
+def forecast_as_known(model: Model, panel: Panel, origins: Sessions) -> Forecasts:
+    """``model.forecast``, and from every doubted bar at one of ``origins`` what it says of the panel as it was then.
+
+    Rows come sorted by symbol, then origin.
+    """
+    parts = [model.forecast(panel, origins)]
+    wanted = {bar.session for bar in panel.doubted if panel.sessions[bar.session] in origins}
+    for session in sorted(wanted):
+        parts.append(model.forecast(panel.as_known_at(session), panel.sessions[session : session + 1]))
+    return Forecasts.concatenate(parts)

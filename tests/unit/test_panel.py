@@ -12,7 +12,7 @@ import pytest
 from support.by_hand import panel_at, sessions_from
 
 from swiftbolt.errors import DataError
-from swiftbolt.panel import Panel, hash_arrays
+from swiftbolt.panel import DoubtedBar, Panel, hash_arrays
 
 NAN = math.nan
 D = sessions_from(6)
@@ -117,6 +117,60 @@ def test_a_panel_survives_pickling_bit_for_bit(panel):
     loaded = pickle.loads(pickle.dumps(panel))
     for field in fields(Panel):
         np.testing.assert_array_equal(getattr(loaded, field.name), getattr(panel, field.name))
+
+
+@pytest.fixture
+def doubtful(panel) -> Panel:
+    """The same, but AAA had a bar on session 2 as well, which turned out to be wrong once session 3 had come."""
+    bar = DoubtedBar(symbol=0, session=2, close=90.0, log_price=4.5, features_F=np.array([12, 13], dtype=np.float32))
+    return replace(panel, doubted=(bar,))
+
+
+def test_a_panel_as_known_at_a_doubted_bar_ends_with_it_and_holds_no_other_symbol(doubtful):
+    then = doubtful.as_known_at(2)
+    assert then.symbols == ("AAA",)
+    assert then.sessions.astype(object).tolist() == D[:3]
+    assert then.session_R.tolist() == [0, 1, 2]
+    assert then.close_R.tolist() == [*doubtful.close_R[:2], 90.0]
+    assert then.log_price_R.tolist() == [1.0, 1.1, 4.5]
+    np.testing.assert_array_equal(then.features_RF, [[NAN, 1], [2, 3], [12, 13]])
+    assert then.doubted == ()
+
+
+def test_two_symbols_doubted_on_one_session_each_get_their_own_bar():
+    panel = panel_at({"AAA": {0: 1.0, 3: 1.3}, "BBB": {1: 2.0, 3: 2.3}, "CCC": {0: 3.0}}, sessions=4)
+    zero = np.zeros(1, dtype=np.float32)
+    bars = tuple(DoubtedBar(symbol=s, session=2, close=5.0 + s, log_price=7.0 + s, features_F=zero) for s in (1, 0))
+    then = replace(panel, doubted=bars).as_known_at(2)
+    assert then.symbols == ("AAA", "BBB")
+    assert then.session_R.tolist() == [0, 2, 1, 2]
+    assert then.log_price_R.tolist() == [1.0, 7.0, 2.0, 8.0]
+    assert then.close_R[[1, 3]].tolist() == [5.0, 6.0]
+
+
+def test_a_session_without_a_doubted_bar_has_no_panel_of_its_own(doubtful):
+    with pytest.raises(DataError, match=f"no doubted bar at {D[1]}"):
+        doubtful.as_known_at(1)
+
+
+def test_a_bar_cannot_be_doubted_and_a_row_at_once(doubtful):
+    with pytest.raises(DataError, match="AAA: a doubted bar is a row of the panel, too"):
+        replace(doubtful, doubted=(replace(doubtful.doubted[0], session=3),))
+
+
+def test_selecting_takes_doubted_bars_and_breaks_along(doubtful):
+    broken = replace(doubtful, breaks=np.array([2, 5]))
+    assert broken.select(["AAA"]).breaks.tolist() == [2]
+    assert broken.select(["BBB"]).breaks.tolist() == [2]
+    assert broken.select(["BBB"]).doubted == ()
+    (kept,) = broken.select(["AAA"]).doubted
+    assert (kept.symbol, kept.session, kept.log_price) == (0, 2, 4.5)
+
+
+@pytest.mark.parametrize("breaks", [[0], [7], [3, 3], [5, 2]])
+def test_breaks_are_ascending_rows_and_never_the_first(panel, breaks):
+    with pytest.raises(DataError, match="breaks"):
+        replace(panel, breaks=np.array(breaks))
 
 
 def test_panels_are_compared_by_identity_without_tripping_over_arrays(panel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -46,6 +47,13 @@ def test_a_missing_bar_makes_the_outcomes_that_end_there_nan_and_moves_no_other(
         [[0.01, NAN], [NAN, 0.02], [0.01, 0.02], [0.01, NAN], [NAN, NAN]],
         atol=1e-15,
     )
+
+
+def test_an_outcome_does_not_reach_across_a_break_and_goes_on_behind_it():
+    panel = panel_at({"AAA": ramp(3), "BBB": ramp(6)}, sessions=6)
+    broken = replace(panel, breaks=np.array([5]))  # BBB's price from session 2 on is another
+    np.testing.assert_allclose(outcomes(broken, (1,))[:, 0], [0.01, 0.01, NAN, 0.01, NAN, 0.01, 0.01, 0.01, NAN])
+    np.testing.assert_allclose(outcomes(broken, (2,))[3:, 0], [NAN, NAN, 0.02, 0.02, NAN, NAN])
 
 
 def test_outcomes_never_reach_into_another_symbol():
