@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from swiftbolt.errors import ConfigError
 
 
 def default_home() -> Path:
@@ -20,7 +23,13 @@ def default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Read from the environment each time it is constructed; nothing is read at import."""
+    """Read from the environment each time it is constructed; nothing is read at import.
+
+    Keys may be set under either of a vendor's names; where both are set, the first one listed counts.
+
+    Raises:
+        ConfigError: a variable holds what it cannot.
+    """
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -33,13 +42,33 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home, validation_alias="SWIFTBOLT_HOME")
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+    polygon_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    )
+    polygon_requests_per_minute: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, validation_alias="SWIFTBOLT_POLYGON_REQUESTS_PER_MINUTE"
+    )
+    alpaca_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("APCA_API_KEY_ID", "ALPACA_API_KEY")
+    )
+    alpaca_secret: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("APCA_API_SECRET_KEY", "ALPACA_SECRET_KEY")
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            # Not its cause: pydantic's own error shows the values, and some are secret.
+            raise ConfigError("environment", ".".join(map(str, first["loc"])), first["msg"]) from None
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("database_url")
+    @field_validator("database_url", "polygon_key", "alpaca_key", "alpaca_secret")
     @classmethod
     def _empty_is_unset(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value is not None and value.get_secret_value().strip() else None

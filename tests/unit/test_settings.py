@@ -7,14 +7,25 @@ from pathlib import Path
 import pytest
 
 from swiftbolt import settings
+from swiftbolt.errors import ConfigError
 from swiftbolt.settings import Settings
 
 SECRET = "postgresql://owner:hunter2@db.example/swiftbolt"
+RATE = "SWIFTBOLT_POLYGON_REQUESTS_PER_MINUTE"
+# Under which names a vendor's key may be set, and where it is then found.
+KEYS = [
+    ("MASSIVE_API_KEY", "polygon_key"),
+    ("POLYGON_API_KEY", "polygon_key"),
+    ("APCA_API_KEY_ID", "alpaca_key"),
+    ("ALPACA_API_KEY", "alpaca_key"),
+    ("APCA_API_SECRET_KEY", "alpaca_secret"),
+    ("ALPACA_SECRET_KEY", "alpaca_secret"),
+]
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch, tmp_path):
-    for name in ("SWIFTBOLT_HOME", "DATABASE_URL", "XDG_DATA_HOME"):
+    for name in ("SWIFTBOLT_HOME", "DATABASE_URL", "XDG_DATA_HOME", RATE, *(name for name, _ in KEYS)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -94,3 +105,44 @@ def test_the_environment_is_read_at_construction_not_at_import(monkeypatch):
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Settings().home = Path("/elsewhere")
+
+
+@pytest.mark.parametrize(("variable", "field"), KEYS)
+def test_a_vendors_key_is_found_under_each_of_its_names_and_masked(monkeypatch, variable, field):
+    monkeypatch.setenv(variable, "hunter2")
+    found = Settings()
+    assert getattr(found, field).get_secret_value() == "hunter2"
+    for shown in (repr(found), str(found), found.model_dump_json()):
+        assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(("variable", "field"), KEYS)
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_key_is_unset(monkeypatch, variable, field, value):
+    monkeypatch.setenv(variable, value)
+    assert getattr(Settings(), field) is None
+
+
+@pytest.mark.parametrize(("first", "second"), [(KEYS[0], KEYS[1]), (KEYS[2], KEYS[3]), (KEYS[4], KEYS[5])])
+def test_of_a_vendors_two_names_the_first_counts_unless_it_is_empty(monkeypatch, first, second):
+    monkeypatch.setenv(first[0], "one")
+    monkeypatch.setenv(second[0], "two")
+    assert getattr(Settings(), first[1]).get_secret_value() == "one"
+    monkeypatch.setenv(first[0], "")
+    assert getattr(Settings(), first[1]).get_secret_value() == "two"
+
+
+def test_the_rate_of_requests_is_a_number(monkeypatch):
+    assert Settings().polygon_requests_per_minute is None
+    monkeypatch.setenv(RATE, "0.5")
+    assert Settings().polygon_requests_per_minute == 0.5
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "nan", "inf", "many"])
+def test_a_rate_of_requests_that_is_none_is_refused_by_its_name_and_without_a_secret(monkeypatch, value):
+    monkeypatch.setenv("DATABASE_URL", SECRET)
+    monkeypatch.setenv(RATE, value)
+    with pytest.raises(ConfigError, match=f"environment: {RATE}: Input should be") as caught:
+        Settings()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
