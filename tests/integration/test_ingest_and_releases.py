@@ -12,11 +12,11 @@ import pytest
 from support.by_hand import flat_frame
 
 from swiftbolt import cli, doctor
+from swiftbolt import ingest as ingesting
 from swiftbolt.forecast import Forecasts, normal_quantiles
 from swiftbolt.providers.sample import SampleProvider
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store, embedded
-from swiftbolt.verbs import data
 
 UNIVERSE = "symbols: [AAPL, FB]\nend: 2013-03-01\nmin_sessions: 750\n"
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
@@ -72,8 +72,8 @@ def test_faulty_rows_are_named_on_stderr_and_never_stored(store, tmp_path, capsy
     frame = flat_frame("AAA", [10, 11, -1, 12])
     assert ingest_file(tmp_path / "bars.parquet", frame, "--json") == 0
     shown = capsys.readouterr()
-    assert shown.err.startswith("quarantined 1 row with a price that is zero, negative")
-    assert json.loads(shown.out)["quarantined"] == {"not_positive": 1}
+    assert shown.err.startswith("set aside 1 row with a price that is zero, negative")
+    assert json.loads(shown.out)["findings"] == {"not_positive": 1}
     assert store.bars().frame["close"].to_list() == [10, 11, 12]
 
 
@@ -97,7 +97,7 @@ def test_a_source_may_continue_another_whose_sessions_end_before(store, universe
 
 
 def test_an_interrupted_ingest_leaves_whole_symbols_and_the_next_one_completes_it(store, monkeypatch, capsys):
-    monkeypatch.setattr(data, "SYMBOLS_PER_WRITE", 1)
+    monkeypatch.setattr(ingesting, "SYMBOLS_PER_WRITE", 1)
     upsert, calls = Store.upsert_bars, []
 
     def interrupted(self, bars, source):

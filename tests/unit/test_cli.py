@@ -31,7 +31,8 @@ from swiftbolt.errors import (
 )
 from swiftbolt.forecast import Forecasts, normal_quantiles
 from swiftbolt.providers.sample import SAMPLE_PATH
-from swiftbolt.verbs import data, releases
+from swiftbolt.verbs import ingest as ingest_verb
+from swiftbolt.verbs import releases
 from swiftbolt.verbs.releases import forecast_rows
 
 ORIGIN = date(2013, 3, 1)
@@ -44,7 +45,7 @@ def no_store(monkeypatch):
     def refuse():
         raise AssertionError("the store was opened")
 
-    monkeypatch.setattr(data, "open_store", refuse)
+    monkeypatch.setattr(ingest_verb, "open_store", refuse)
 
 
 def open_raises(monkeypatch, error):
@@ -114,6 +115,12 @@ def test_the_version_is_the_packages(capsys):
         (["ingest", "--provider", "files"], "--path: name the parquet or CSV file"),
         (["ingest", "--provider", "files", "--path", "none.parquet"], "none.parquet: no such file"),
         (["ingest", "--provider", "sample", "--universe", "none.yaml"], "none.yaml: no such file"),
+        (["ingest", "--provider", "sample", "--base-url", "http://x"], "--base-url: goes with a vendor only"),
+        (["ingest", "--provider", "polygon"], "--universe: name a file with the symbols to ask for"),
+        (["ingest", "--provider", "files", "--path", "x.csv", "--column", "close"], "'close' is not OURS=THEIRS"),
+        (["ingest", "--provider", "sample", "--start", "2999-01-01"], "2999-01-01 is not over yet"),
+        (["ingest", "--provider", "sample", "--start", "2013-01-02", "--end", "2012-01-02"], "is after --end"),
+        (["findings", "--kind", "ugly"], "no kind 'ugly'; there are null, "),
         (["promote", "two"], "should be a valid integer"),
         (["features"], "needs --bars FILE and --out FILE, or --describe"),
         (["features", "--bars", str(SAMPLE_PATH), "--out", "/no/such/folder/f.parquet"], "no folder /no/such/folder"),
@@ -169,7 +176,7 @@ def test_strict_refuses_faulty_rows_before_the_store_is_opened(no_store, tmp_pat
     faulty.write_parquet(tmp_path / "bars.parquet")
     assert cli.run(["ingest", "--provider", "files", "--path", str(tmp_path / "bars.parquet"), "--strict"]) == 2
     shown = capsys.readouterr().err
-    assert "quarantined 1 row with a price that is zero, negative" in shown
+    assert "set aside 1 row with a price that is zero, negative" in shown
     assert "nothing was written" in shown
 
 

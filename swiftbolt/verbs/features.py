@@ -1,0 +1,74 @@
+"""The verb about what models learn from: features."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swiftbolt.console import note, print_json, print_line, print_table, working
+from swiftbolt.errors import ConfigError, EnvironmentFault
+from swiftbolt.verbs.shared import AsJson
+
+if TYPE_CHECKING:
+    import polars as pl
+
+THREADS = 2
+
+
+def features(
+    bars: Annotated[Path | None, typer.Option(help="Parquet or CSV file of daily bars.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file to write.")] = None,
+    market: Annotated[
+        str | None, typer.Option(help="Symbol whose return is the market's; without it the mean return of all.")
+    ] = None,
+    describe: Annotated[bool, typer.Option("--describe", help="List the features instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute every feature of every bar: one row per bar, NaN during warm-up and where a bar is quarantined."""
+    from swiftbolt.features.engine import build_features
+    from swiftbolt.features.engine import describe as describe_features
+
+    if describe:
+        rows = describe_features()
+        print_json(rows) if as_json else print_table(rows)
+        return
+    if bars is None or out is None:
+        raise ConfigError("swiftbolt features", "", "needs --bars FILE and --out FILE, or --describe")
+    from swiftbolt.providers.files import read_market_data
+    from swiftbolt.quality import inspect
+
+    if not out.parent.is_dir():
+        raise ConfigError("swiftbolt features", "--out", f"there is no folder {out.parent}; make it or choose another")
+    if out.exists() and out.samefile(bars):
+        raise ConfigError("swiftbolt features", "--out", f"{out} is the file of bars itself; choose another")
+    data = read_market_data(bars)
+    for line in data.faults():
+        note(line)
+    if market is not None and market not in data.bars.symbols:
+        raise ConfigError("swiftbolt features", "--market", f"{market} is not among the symbols of {bars}")
+    with working(f"features of {len(data.bars):,} bars"):
+        found = inspect(data.bars, data.actions)
+        built = build_features(data.bars, data.actions, found, market=market, threads=THREADS)
+        _write_parquet(built.frame, out)
+    for line in found.quarantining().summary():
+        note(line)
+    names, warmup = built.spec.names, built.spec.warmup
+    if as_json:
+        print_json({"out": out, "rows": len(built), "features": names, "warmup": warmup, "spec": built.spec.spec_hash})
+        return
+    print_line(f"{len(built):,} rows of {len(names)} features in {out}; a symbol's first {warmup} rows are warm-up")
+
+
+def _write_parquet(frame: pl.DataFrame, out: Path) -> None:
+    """Write beside its place and rename, so that a reader finds the old file or the new one, never half of one."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        frame.write_parquet(partial, compression="zstd")
+        partial.replace(out)
+    except OSError as exc:
+        raise EnvironmentFault(f"{out} cannot be written ({exc.strerror or exc}); choose another --out") from exc
+    finally:
+        partial.unlink(missing_ok=True)
