@@ -12,12 +12,15 @@ from swiftbolt import __version__
 from swiftbolt.console import note, print_line
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.verbs import evaluation, features, ingest, local, machine, releases
+from swiftbolt.verbs import evaluation, features, ingest, local, machine, releases, vendors
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
 VERBS: tuple[Callable[..., None], ...] = (
     ingest.ingest,
     ingest.findings,
+    vendors.quotes,
+    vendors.options,
+    vendors.stream,
     features.features,
     evaluation.evaluate,
     machine.retrain,

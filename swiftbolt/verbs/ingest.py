@@ -14,12 +14,12 @@ import typer
 from swiftbolt.console import note, print_json, print_line, print_table, progress
 from swiftbolt.errors import ConfigError, InsufficientHistory
 from swiftbolt.verbs.shared import AsJson, open_store
+from swiftbolt.verbs.vendors import Vendor, open_vendor
 
 if TYPE_CHECKING:
     from swiftbolt.findings import Findings
     from swiftbolt.ingest import Ingested, Wanted
-    from swiftbolt.providers.base import Provider, RemoteProvider
-    from swiftbolt.settings import Settings
+    from swiftbolt.providers.base import Provider
     from swiftbolt.store import Store
     from swiftbolt.universe import Universe
 
@@ -37,13 +37,6 @@ class ProviderName(StrEnum):
 
 
 LOCAL = (ProviderName.sample, ProviderName.files)
-
-
-class SecondSource(StrEnum):
-    """Vendors that can give a second opinion."""
-
-    polygon = "polygon"
-    alpaca = "alpaca"
 
 
 def ingest(
@@ -69,7 +62,7 @@ def ingest(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop, and write nothing, when a row is faulty.")] = False,
     cross_check: Annotated[
-        SecondSource | None, typer.Option(help="A second vendor; sessions where both disagree become findings.")
+        Vendor | None, typer.Option(help="A second vendor; sessions where both disagree become findings.")
     ] = None,
     cross_check_url: Annotated[str | None, typer.Option(help="Address of the second vendor's API.")] = None,
     as_json: AsJson = False,
@@ -96,9 +89,9 @@ def ingest(
         bring = partial(library.ingest_local, read=library.read_local(local, wanted))
     else:
         _refuse_options(provider, {"--path": path, "--column": column, "--symbol": symbol})
-        vendor = _vendor(provider, settings, base_url, requests_per_minute)
+        vendor = open_vendor(provider, settings, base_url, requests_per_minute)
         bring = partial(library.ingest_remote, provider=vendor, wanted=wanted, today=today)
-    second = None if cross_check is None else _vendor(cross_check, settings, cross_check_url, requests_per_minute)
+    second = None if cross_check is None else open_vendor(cross_check, settings, cross_check_url, requests_per_minute)
     with open_store() as store:
         with progress("ingesting", len(wanted.symbols or ()) or None) as advance:
             done = bring(store, advance=lambda symbol: advance(1))
@@ -198,18 +191,6 @@ def _local(
     if path is None:
         raise ConfigError("--provider files", "--path", "name the parquet or CSV file to read")
     return FilesProvider(path=path, columns=columns, symbol=symbol, today=today)
-
-
-def _vendor(name: str, settings: Settings, base_url: str | None, requests_per_minute: float | None) -> RemoteProvider:
-    if name == ProviderName.polygon:
-        from swiftbolt.providers.polygon import PolygonProvider
-
-        limit = settings.polygon_requests_per_minute if requests_per_minute is None else requests_per_minute
-        return PolygonProvider(key=settings.polygon_key, base_url=base_url, requests_per_minute=limit)
-    from swiftbolt.providers.alpaca import AlpacaProvider
-
-    # The consolidated tape: the free plan has it but for the last minutes, and "iex" is one exchange's own trades.
-    return AlpacaProvider(key=settings.alpaca_key, secret=settings.alpaca_secret, base_url=base_url, feed="sip")
 
 
 def _summary(done: Ingested) -> str:
