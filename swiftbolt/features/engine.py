@@ -1,29 +1,40 @@
-"""Every feature of every symbol, and the panel models learn from.
+"""Every feature of every symbol, as it was known at each session, and the panel models learn from.
 
-Goes symbol by symbol over contiguous arrays, so that no window and no indicator ever crosses from one
-symbol into the next. Knows the catalogue; the formulas stand in the files of the families.
+Goes over blocks of contiguous arrays, one long history or several short ones of equal length, so that no window and
+no indicator ever crosses from one symbol into the next; ranks come last. Whatever rows are asked for, each is made
+from the ``WARMUP`` rows before it by the same steps, and so is the same to the last bit. Knows the catalogue; the
+formulas stand in the files of the families.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from swiftbolt.actions import ACTION_SCHEMA, CorporateActions, forward_adjusted
-from swiftbolt.bars import PRICES, Bars
-from swiftbolt.errors import DataError, SchemaError
-from swiftbolt.features import mean_reversion, momentum, trend, volatility, volume
-from swiftbolt.features.history import History
+from swiftbolt.actions import ACTION_SCHEMA, CorporateActions
+from swiftbolt.bars import Bars
+from swiftbolt.errors import DataError
+from swiftbolt.features import calendar, cross_section, market, mean_reversion, momentum, trend, volatility, volume
+from swiftbolt.features.context import Context
+from swiftbolt.features.cross_section import Cross
+from swiftbolt.features.history import Columns, History
 from swiftbolt.features.rolling import Float64
 from swiftbolt.features.spec import KEYS, Feature, Features, FeatureSpec
-from swiftbolt.panel import Panel, hash_arrays
-from swiftbolt.sessions import sessions_between
+from swiftbolt.features.views import BarsAsKnown, View, growth_frame
+from swiftbolt.findings import FINDING_SCHEMA, Findings
+from swiftbolt.panel import DoubtedBar, Panel, hash_arrays
 
 WARMUP = 260
-VERSION = 1
+VERSION = 2
 
 CATALOGUE: tuple[Feature, ...] = (
     *momentum.FEATURES,
@@ -31,128 +42,317 @@ CATALOGUE: tuple[Feature, ...] = (
     *trend.FEATURES,
     *volume.FEATURES,
     *mean_reversion.FEATURES,
+    *market.FEATURES,
+    *calendar.FEATURES,
+    *cross_section.FEATURES,
 )
 DEFAULT_SPEC = FeatureSpec.of(CATALOGUE, warmup=WARMUP, version=VERSION)
+NO_FINDINGS = Findings.none()
+
+BLOCK_BARS = 16384  # several short histories are computed together up to about this many bars
+ROWS_AT_ONCE = 4096  # turned from columns into rows
+
+Floating = NDArray[np.floating]
+Item = TypeVar("Item")
 
 
 def describe() -> list[dict[str, str | int | float]]:
-    """The catalogue for people: name, family, look-back, formula and degenerate value of each feature, in order."""
+    """The catalogue for people, in order: what each feature is, and which names of the roadmap it stands for."""
     return [
         {
             "name": feature.name,
             "family": feature.family,
+            "scope": feature.scope,
             "look_back": feature.look_back,
-            "formula": feature.formula,
+            "range": feature.range,
             "degenerate": feature.degenerate,
+            "formula": feature.formula,
+            "source": feature.source,
+            "roadmap": ", ".join(feature.roadmap),
         }
         for feature in CATALOGUE
     ]
 
 
-def build_features(adjusted: pl.DataFrame) -> Features:
-    """Compute the catalogue for every bar.
+def build_features(
+    bars: Bars,
+    actions: CorporateActions,
+    findings: Findings = NO_FINDINGS,
+    *,
+    market: str | None = None,
+    last: int | None = None,
+    base: pl.DataFrame | None = None,
+    threads: int = 1,
+) -> Features:
+    """Compute the catalogue for every bar, or for each symbol's ``last`` ones, from what was known at its close.
+
+    A bar that a finding quarantines has no features and takes part in none, from the session on from which the
+    finding was known.
 
     Args:
-        adjusted: what ``swiftbolt.actions.forward_adjusted`` returns, sorted by symbol and session.
+        bars: prices as traded. For the ``last`` rows alone, ``WARMUP + last`` bars of each symbol that are not
+            quarantined, and all symbols' bars of the sessions these span, give the same bits as the whole history.
+        market: the symbol whose return is the market's; the mean of all symbols' returns where it is None.
+        base: where ``bars`` do not begin with the history, what one share had become by each symbol's first bar
+            (``growth_of`` the whole history gives it).
+        threads: how many work at once; the result is the same for any number.
 
     Returns:
-        One row per row of ``adjusted``. A symbol of no more than ``WARMUP`` rows has no value at all.
+        One row per bar, or ``last`` per symbol. A row with fewer than ``WARMUP`` sound bars before it has no value.
 
     Raises:
-        SchemaError: a column is missing.
-        DataError: rows are unsorted or double, or a price or volume is not finite.
+        DataError: ``market`` is none of the symbols, or ``base`` does not precede the bars.
     """
-    values_FR = np.empty((len(CATALOGUE), len(adjusted)))
-    for rows, symbol, history in _histories(adjusted):
-        _fill(values_FR[:, rows], symbol, history)
-    columns = (pl.Series(feature.name, values_R) for feature, values_R in zip(CATALOGUE, values_FR, strict=True))
-    return Features(frame=adjusted.select(*KEYS).with_columns(*columns), spec=DEFAULT_SPEC)
+    if last is not None and last < 1:
+        raise ValueError(f"last must be at least 1, is {last}")
+    if not len(bars):
+        columns = [pl.Series(name, [], dtype=pl.Float64) for name in DEFAULT_SPEC.names]
+        return Features(frame=bars.frame.select(*KEYS).with_columns(columns), spec=DEFAULT_SPEC)
+    known = BarsAsKnown(bars, actions, findings, base)
+    keys = bars.frame.select(*KEYS)
+    if last is None:
+        values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float64, threads)
+    else:
+        wanted_R = _last_rows(known, last)
+        # A rank needs every symbol's value on its session, and some symbols may have ended long ago.
+        computed_R = np.isin(known.session_R, np.unique(known.session_R[wanted_R]))
+        values = _compute(known, market, computed_R, np.float64, threads)
+        values = [column[wanted_R[computed_R]] for column in values]
+        keys = keys.filter(pl.Series(wanted_R))
+    columns = [pl.Series(name, column) for name, column in zip(DEFAULT_SPEC.names, values, strict=True)]
+    return Features(frame=keys.with_columns(columns), spec=DEFAULT_SPEC)
 
 
-def build_panel(bars: Bars, actions: CorporateActions) -> Panel:
+def growth_of(
+    bars: Bars, actions: CorporateActions, findings: Findings = NO_FINDINGS, *, base: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """What one share of each symbol's first session has become, with dividends reinvested and without.
+
+    Returns:
+        ``symbol, session, price_growth, share_growth``, one row per bar; NaN where it is quarantined. One row per
+        symbol of it is a ``base`` for ``build_features`` on the bars from there on.
+    """
+    if not len(bars):
+        return bars.frame.select(*KEYS).with_columns(price_growth=pl.lit(0.0), share_growth=pl.lit(0.0))
+    return growth_frame(bars, BarsAsKnown(bars, actions, findings, base))
+
+
+def build_panel(
+    bars: Bars,
+    actions: CorporateActions,
+    findings: Findings = NO_FINDINGS,
+    *,
+    market: str | None = None,
+    threads: int = 1,
+) -> Panel:
     """Features, total-return prices and raw closes of ``bars``, whose prices are as traded.
 
+    Its rows are the bars that no finding known by the last session quarantines; those that were in doubt only
+    later are its ``doubted`` bars.
+
     Raises:
-        DataError: there are no bars.
+        DataError: there are no bars, or ``market`` is none of the symbols.
     """
     if not len(bars):
         raise DataError("no bars to make a panel of")
-    adjusted = forward_adjusted(bars, actions)
-    counts = bars.sessions_per_symbol()
-    features_RF = np.empty((len(adjusted), len(CATALOGUE)), dtype=np.float32)
-    scratch_FT = np.empty((len(CATALOGUE), max(counts.values())))
-    for rows, symbol, history in _histories(adjusted):
-        values_FT = scratch_FT[:, : len(history)]
-        _fill(values_FT, symbol, history)
-        features_RF[rows] = values_FT.T
-    session_days_R = adjusted["session"].to_numpy().astype("datetime64[D]")
-    sessions = sessions_between(session_days_R.min(), session_days_R.max())
+    known = BarsAsKnown(bars, actions, findings)
+    values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float32, threads)
+    counts = [len(view.row_T) for view in known.views]
+    row_N = np.concatenate([view.row_T for view in known.views])
+    features_NF = _as_rows(values, row_N)
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    for start, count in zip(offsets, counts, strict=False):
+        # A row may have had its warm-up with a bar that has been taken out since.
+        features_NF[start : start + min(count, WARMUP)] = np.nan
     return Panel(
-        symbols=tuple(counts),
-        sessions=sessions,
-        offsets=np.concatenate(([0], np.cumsum(list(counts.values())))).astype(np.int64),
-        session_R=np.searchsorted(sessions, session_days_R).astype(np.int64),
-        close_R=adjusted["raw_close"].to_numpy(),
-        log_price_R=np.log(adjusted["close"].to_numpy()),
-        features_RF=features_RF,
+        symbols=known.symbols,
+        sessions=known.sessions,
+        offsets=offsets,
+        session_R=known.session_R[row_N],
+        close_R=known.raw["close"][row_N],
+        log_price_R=np.concatenate([_log_price(known, view) for view in known.views]),
+        features_RF=features_NF,
         feature_names=DEFAULT_SPEC.names,
         spec_hash=DEFAULT_SPEC.spec_hash,
-        data_hash=_data_hash(bars, actions),
+        data_hash=_data_hash(bars, actions, findings, market),
+        doubted=tuple(_doubted_bars(known, values)),
+        breaks=_breaks(known, findings, row_N, bars),
     )
 
 
-def _histories(adjusted: pl.DataFrame) -> Iterator[tuple[slice, str, History]]:
-    """Rows, name and bars of each symbol."""
-    for name in (*KEYS, *PRICES, "volume"):
-        if name not in adjusted.columns:
-            raise SchemaError(f"no column {name!r} in the adjusted bars; found {', '.join(adjusted.columns)}")
-    columns = {}
-    for name in (*PRICES, "volume"):
-        values_R = np.ascontiguousarray(adjusted[name].cast(pl.Float64).to_numpy())
-        # A NaN would pass for a degenerate bar, and TA-Lib turns one into zeros or NaN for ever after.
-        if not np.isfinite(values_R).all():
-            raise DataError(f"the adjusted bars hold a {name} that is not a finite number")
-        columns[f"{name}_T"] = values_R
-    start = 0
-    for count, symbol in _runs(adjusted["symbol"]):
-        rows = slice(start, start + count)
-        yield rows, symbol, History(**{name: column[rows] for name, column in columns.items()})
-        start += count
+def _doubted_bars(known: BarsAsKnown, values: list[Floating]) -> Iterator[DoubtedBar]:
+    """Bars that were found to be faulty only after their own session, as they looked then."""
+    for view in known.doubted():
+        row = int(view.row_T[view.first])
+        yield DoubtedBar(
+            symbol=view.symbol,
+            session=int(known.session_R[row]),
+            close=float(known.raw["close"][row]),
+            log_price=float(_log_price(known, view)[view.first]),
+            features_F=np.array([column[row] for column in values], dtype=np.float32),
+        )
 
 
-def _fill(values_FT: Float64, symbol: str, history: History) -> None:
-    """Write the features of one symbol: NaN in its warm-up, then finite values.
+def _breaks(known: BarsAsKnown, findings: Findings, row_N: NDArray[np.int64], bars: Bars) -> NDArray[np.int64]:
+    """Panel rows right after a jump that no split on file explains."""
+    jumps = findings.select(known_at=bars.last_session).frame.filter(pl.col("kind") == "split_like_jump")
+    found = set()
+    for symbol, day in jumps.select("symbol", pl.col("session").to_physical()).drop_nulls().iter_rows():
+        if symbol in known.symbols:
+            own = known.views[known.symbols.index(symbol)].row_T
+            after = own[np.searchsorted(known.day_R[own], day) :]
+            if len(after) and after[0] != own[0]:
+                found.add(int(np.searchsorted(row_N, after[0])))
+    return np.array(sorted(found), dtype=np.int64)
 
-    What degenerate bars leave open takes its declared value.
-    """
-    values_FT[:, :WARMUP] = np.nan
-    if len(history) <= WARMUP:
+
+def _log_price(known: BarsAsKnown, view: View) -> Float64:
+    return np.log(known.raw["close"][view.row_T] * view.price_growth_T)
+
+
+def _last_rows(known: BarsAsKnown, last: int) -> NDArray[np.bool_]:
+    wanted_R = np.zeros(len(known), dtype=np.bool_)
+    for start, stop in zip(known.offsets, known.offsets[1:], strict=False):
+        wanted_R[max(start, stop - last) : stop] = True
+    return wanted_R
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stretch:
+    """Bars ``start`` to ``stop`` of a view; all but the first ``WARMUP`` of them get features, at ``places``."""
+
+    view: View
+    start: int
+    stop: int
+    places: slice
+
+
+def _compute(
+    known: BarsAsKnown, market: str | None, computed_R: NDArray[np.bool_], dtype: type[np.floating], threads: int
+) -> list[Floating]:
+    """A column per feature, with one value for each row of ``computed_R``."""
+    context = known.context(market)
+    count = int(computed_R.sum())
+    columns: list[Floating] = [np.empty(count, dtype=dtype) for _ in CATALOGUE]
+    place_R = np.cumsum(computed_R) - 1
+    without_C = np.ones(count, dtype=np.bool_)
+    # Earlier views overrule the last one: they are written after it.
+    for views in (known.views, known.earlier_views):
+        stretches = [stretch for view in views for stretch in _stretches(view, computed_R, place_R)]
+        for stretch in stretches:
+            without_C[stretch.places] = False
+        _in_parallel(partial(_fill, known, context, columns), _blocks(stretches), threads)
+    places_without = np.flatnonzero(without_C)
+    cross = Cross(known.session_R[computed_R], known.symbol_R[computed_R])
+    work = zip(CATALOGUE, columns, strict=True)
+    _in_parallel(partial(_finish, cross, places_without), work, threads)
+    return columns
+
+
+def _stretches(view: View, computed_R: NDArray[np.bool_], place_R: NDArray[np.int64]) -> Iterator[_Stretch]:
+    """The rows to compute from ``view``, in runs that lie side by side in the view and in the columns."""
+    first = max(view.first, WARMUP)
+    wanted_T = first + np.flatnonzero(computed_R[view.row_T[first:]])
+    if not len(wanted_T):
         return
-    for feature, values_T in zip(CATALOGUE, values_FT, strict=True):
-        values_T[WARMUP:] = feature.compute(history)[WARMUP:]
-    if np.isfinite(values_FT[:, WARMUP:]).all():
+    place_T = place_R[view.row_T[wanted_T]]
+    ends = np.flatnonzero((np.diff(wanted_T) != 1) | (np.diff(place_T) != 1)) + 1
+    for run in np.split(np.arange(len(wanted_T)), ends):
+        start, stop = int(wanted_T[run[0]]), int(wanted_T[run[-1]]) + 1
+        yield _Stretch(
+            view=view, start=start - WARMUP, stop=stop, places=slice(int(place_T[run[0]]), int(place_T[run[-1]]) + 1)
+        )
+
+
+def _blocks(stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
+    """Stretches of equal length together, as many as make a block."""
+    by_length: dict[int, list[_Stretch]] = defaultdict(list)
+    for stretch in stretches:
+        by_length[stretch.stop - stretch.start].append(stretch)
+    for length, equal in by_length.items():
+        count = max(BLOCK_BARS // length, 1)
+        for start in range(0, len(equal), count):
+            yield equal[start : start + count]
+
+
+def _fill(known: BarsAsKnown, context: Context, columns: list[Floating], block: list[_Stretch]) -> None:
+    """Write the features of a block, and what is ranked for those that are ranks."""
+    parts = [known.columns(stretch.view, context, stretch.start, stretch.stop) for stretch in block]
+    history = History(parts[0] if len(parts) == 1 else Columns.stack(parts), context)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for compute, wanted in _COMPUTED:
+            values_T = compute(history)[..., WARMUP:]
+            is_finite = math.isfinite(float(values_T.sum()))
+            for f in wanted:
+                filled_T = values_T if is_finite else _without_gaps(CATALOGUE[f], values_T, known, block)
+                for stretch, row_T in zip(block, filled_T.reshape(len(block), -1), strict=True):
+                    columns[f][stretch.places] = row_T
+
+
+def _without_gaps(feature: Feature, values_T: Float64, known: BarsAsKnown, block: list[_Stretch]) -> Float64:
+    """What degenerate bars leave open takes its declared value, unless it is to be ranked."""
+    infinite = np.isinf(values_T.reshape(len(block), -1)).any(axis=1)
+    if infinite.any():
+        symbol = known.symbols[block[int(np.argmax(infinite))].view.symbol]
+        raise DataError(f"{symbol}: {feature.name} is infinite; are its prices in order?")
+    if feature.scope == "cross_section":
+        return values_T
+    return np.where(np.isnan(values_T), feature.degenerate, values_T)
+
+
+def _finish(cross: Cross, places_without: NDArray[np.int64], work: tuple[Feature, Floating]) -> None:
+    """Turn values into ranks where the feature is one; NaN where there are no features."""
+    feature, column = work
+    column[places_without] = np.nan
+    if feature.scope == "cross_section":
+        cross.rank(column)
+        column[places_without] = np.nan
+
+
+def _computations() -> list[tuple[Callable[[History], Float64], list[int]]]:
+    """Each function once, with the features it is for: its own, and a rank of it."""
+    wanted: dict[Callable[[History], Float64], list[int]] = defaultdict(list)
+    for f, feature in enumerate(CATALOGUE):
+        wanted[feature.compute].append(f)
+    return list(wanted.items())
+
+
+_COMPUTED = _computations()
+
+
+def _in_parallel(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    if threads == 1:
+        for item in items:
+            function(item)
         return
-    for feature, values_T in zip(CATALOGUE, values_FT, strict=True):
-        known_T = values_T[WARMUP:]
-        known_T[np.isnan(known_T)] = feature.degenerate
-        if np.isinf(known_T).any():
-            raise DataError(f"{symbol}: {feature.name} is infinite; are its prices in order?")
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(function, items):
+            pass
 
 
-def _runs(symbols: pl.Series) -> list[tuple[int, str]]:
-    """Length and name of each run of equal symbols."""
-    return [(int(count), str(symbol)) for count, symbol in symbols.rle().struct.unnest().iter_rows()]
+def _as_rows(columns: list[Floating], row_N: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows ``row_N`` of the columns, a few at a time: a whole second copy would not fit beside them."""
+    rows_NF = np.empty((len(row_N), len(columns)), dtype=np.float32)
+    for start in range(0, len(row_N), ROWS_AT_ONCE):
+        part_N = row_N[start : start + ROWS_AT_ONCE]
+        rows_NF[start : start + ROWS_AT_ONCE] = np.stack([column[part_N] for column in columns], axis=1)
+    return rows_NF
 
 
-def _data_hash(bars: Bars, actions: CorporateActions) -> str:
-    """SHA-256 over the bars and the actions that bear on them, both in the order their nouns keep."""
-    relevant = actions.select(symbols=bars.symbols).frame.filter(pl.col("ex_date") <= bars.last_session)
-    parts: list[NDArray[np.generic] | str] = []
-    for frame in (bars.frame, relevant.sort(*ACTION_SCHEMA)):
+def _data_hash(bars: Bars, actions: CorporateActions, findings: Findings, market: str | None) -> str:
+    """SHA-256 over the bars, the actions and findings that bear on them, each in its noun's order, and the market."""
+    last = bars.last_session
+    acting = actions.select(symbols=bars.symbols).frame.filter(
+        (pl.col("ex_date") <= last) | ((pl.col("kind") == "dividend") & (pl.col("known_at") <= last))
+    )
+    found = findings.select(symbols=bars.symbols, known_at=last).quarantining().frame
+    parts: list[NDArray[np.generic] | str] = [market or ""]
+    for frame in (bars.frame, acting.sort(*ACTION_SCHEMA), found.select(list(FINDING_SCHEMA)).drop("detail")):
         for name, dtype in frame.schema.items():
             column = frame[name]
             if dtype == pl.String:
-                parts.append("\n".join(f"{count} {text}" for count, text in _runs(column)))
+                runs = column.rle().struct.unnest()
+                parts.append("\n".join(f"{count} {text}" for count, text in runs.iter_rows()))
             elif dtype == pl.Date:
                 parts.append(column.cast(pl.Int32).fill_null(0).to_numpy())
             else:

@@ -18,7 +18,7 @@ def zscore(history: History, window: int) -> Float64:
 
 def distance_from_mean(history: History, window: int) -> Float64:
     """The close above (positive) or below its mean, as a share of the mean."""
-    return history.close_T / rolling_mean(history.close_T, window) - 1.0
+    return history.close_T / (history.close_sums.over(window) / window) - 1.0
 
 
 def stochastic_k(history: History) -> Float64:
@@ -61,41 +61,55 @@ FEATURES = (
         name="zscore_50d",
         look_back=49,
         formula="(C - mean_50(C)) / sd_50(C)",
+        range="-7..7",
         degenerate=0.0,
+        roadmap=("zscore_50d",),
         compute=partial(zscore, window=50),
     ),
     _feature(
         name="pct_above_sma_50",
         look_back=49,
         formula="C / mean_50(C) - 1",
+        range="-1..49",
         degenerate=0.0,
+        roadmap=("pct_above_sma_50",),
         compute=partial(distance_from_mean, window=50),
     ),
     _feature(
         name="pct_above_sma_200",
         look_back=199,
         formula="C / mean_200(C) - 1",
+        range="-1..199",
         degenerate=0.0,
+        roadmap=("pct_above_sma_200",),
         compute=partial(distance_from_mean, window=200),
     ),
     _feature(
         name="kdj_k",
         look_back=10,
         formula="100 mean_3((C - min_9(L)) / (max_9(H) - min_9(L)))",
+        source="Lane (1984)",
+        range="0..100",
         degenerate=50.0,
+        roadmap=("kdj_k",),
         compute=stochastic_k,
     ),
     _feature(
         name="kdj_d",
         look_back=12,
         formula="mean_3(kdj_k)",
+        source="Lane (1984)",
+        range="0..100",
         degenerate=50.0,
+        roadmap=("kdj_d",),
         compute=stochastic_d,
     ),
     _feature(
         name="williams_r_14",
         look_back=13,
         formula="100 (C - max_14(H)) / (max_14(H) - min_14(L))",
+        source="Williams (1979)",
+        range="-100..0",
         degenerate=-50.0,
         compute=partial(williams_r, window=14),
     ),
@@ -103,6 +117,8 @@ FEATURES = (
         name="distance_from_high_250d",
         look_back=249,
         formula="C / max_250(C) - 1",
+        source="George, Hwang (2004)",
+        range="-1..0",
         degenerate=0.0,
         compute=partial(distance_from_high, window=250),
     ),
@@ -110,6 +126,7 @@ FEATURES = (
         name="close_location",
         look_back=0,
         formula="(C - L) / (H - L)",
+        range="0..1",
         degenerate=0.5,
         compute=lambda history: history.close_location_T,
     ),

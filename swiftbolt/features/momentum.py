@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from swiftbolt.features.history import CLOSE_WINDOW, SIGNAL_WINDOW, WILDER_WINDOW, History
-from swiftbolt.features.rolling import Float64, exponential_mean, lag, ratio
+from swiftbolt.features.rolling import Float64, exponential_mean, growth, lag, ratio
 from swiftbolt.features.spec import Feature
-
-
-def overnight_return(history: History) -> Float64:
-    """Log return from the previous close to the open."""
-    return np.log(history.open_T / lag(history.close_T, 1))
 
 
 def momentum(history: History, sessions: int) -> Float64:
     """Return over ``sessions`` sessions (0.02 is 2 %)."""
-    return history.close_T / lag(history.close_T, sessions) - 1.0
+    return growth(history.close_T, sessions)
 
 
 def skipped_momentum(history: History, sessions: int, skipped: int) -> Float64:
@@ -27,7 +20,7 @@ def skipped_momentum(history: History, sessions: int, skipped: int) -> Float64:
     Source:
         Jegadeesh, Titman (1993), "Returns to Buying Winners and Selling Losers", Journal of Finance 48(1).
     """
-    return lag(history.close_T, skipped) / lag(history.close_T, sessions) - 1.0
+    return lag(growth(history.close_T, sessions - skipped), skipped)
 
 
 def rsi(history: History, periods: int) -> Float64:
@@ -66,6 +59,7 @@ FEATURES = (
         name="return_1d",
         look_back=1,
         formula="ln(C / C[-1])",
+        range="any",
         degenerate=0.0,
         compute=lambda history: history.log_return_T,
     ),
@@ -73,70 +67,80 @@ FEATURES = (
         name="overnight_return",
         look_back=1,
         formula="ln(O / C[-1])",
+        range="any",
         degenerate=0.0,
-        compute=overnight_return,
+        compute=lambda history: history.overnight_return_T,
     ),
     _feature(
-        name="momentum_5d",
-        look_back=5,
-        formula="C / C[-5] - 1",
+        name="intraday_return",
+        look_back=0,
+        formula="ln(C / O)",
+        range="any",
         degenerate=0.0,
-        compute=partial(momentum, sessions=5),
+        compute=lambda history: history.intraday_return_T,
     ),
-    _feature(
-        name="momentum_20d",
-        look_back=20,
-        formula="C / C[-20] - 1",
-        degenerate=0.0,
-        compute=partial(momentum, sessions=20),
-    ),
-    _feature(
-        name="momentum_60d",
-        look_back=60,
-        formula="C / C[-60] - 1",
-        degenerate=0.0,
-        compute=partial(momentum, sessions=60),
+    *(
+        _feature(
+            name=f"momentum_{sessions}d",
+            look_back=sessions,
+            formula=f"C / C[-{sessions}] - 1",
+            range="above -1",
+            degenerate=0.0,
+            roadmap=(f"momentum_{sessions}d",),
+            compute=partial(momentum, sessions=sessions),
+        )
+        for sessions in (5, 20, 60)
     ),
     _feature(
         name="momentum_12_1",
         look_back=252,
         formula="C[-21] / C[-252] - 1",
+        source="Jegadeesh, Titman (1993)",
+        range="above -1",
         degenerate=0.0,
         compute=partial(skipped_momentum, sessions=252, skipped=21),
     ),
-    _feature(
-        name="rsi_14",
-        look_back=WILDER_WINDOW,
-        formula="50 (1 + ema_27(C - C[-1]) / ema_27(|C - C[-1]|))",
-        degenerate=50.0,
-        compute=partial(rsi, periods=14),
-    ),
-    _feature(
-        name="rsi_20",
-        look_back=WILDER_WINDOW,
-        formula="50 (1 + ema_39(C - C[-1]) / ema_39(|C - C[-1]|))",
-        degenerate=50.0,
-        compute=partial(rsi, periods=20),
+    *(
+        _feature(
+            name=f"rsi_{periods}",
+            look_back=WILDER_WINDOW,
+            formula=f"50 (1 + ema_{2 * periods - 1}(C - C[-1]) / ema_{2 * periods - 1}(|C - C[-1]|))",
+            source="Wilder (1978)",
+            range="0..100",
+            degenerate=50.0,
+            roadmap=(f"rsi_{periods}",),
+            compute=partial(rsi, periods=periods),
+        )
+        for periods in (14, 20)
     ),
     _feature(
         name="macd",
         look_back=_MACD_LOOK_BACK,
         formula="(ema_12(C) - ema_26(C)) / C",
+        source="Appel (1979)",
+        range="any",
         degenerate=0.0,
+        roadmap=("macd",),
         compute=macd,
     ),
     _feature(
         name="macd_signal",
         look_back=_SIGNAL_LOOK_BACK,
         formula="ema_9(ema_12(C) - ema_26(C)) / C",
+        source="Appel (1979)",
+        range="any",
         degenerate=0.0,
+        roadmap=("macd_signal",),
         compute=macd_signal,
     ),
     _feature(
         name="macd_histogram",
         look_back=_SIGNAL_LOOK_BACK,
         formula="macd - macd_signal",
+        source="Appel (1979)",
+        range="any",
         degenerate=0.0,
+        roadmap=("macd_histogram",),
         compute=macd_histogram,
     ),
 )

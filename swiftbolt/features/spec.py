@@ -14,13 +14,13 @@ from typing import Literal, Self
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from swiftbolt.errors import DataError, SchemaError
 from swiftbolt.features.history import History
 from swiftbolt.features.rolling import Float64
 
-Family = Literal["momentum", "volatility", "trend", "volume", "mean_reversion"]
+Family = Literal["momentum", "volatility", "trend", "volume", "mean_reversion", "market", "calendar", "cross_section"]
+Scope = Literal["symbol", "market", "cross_section", "calendar"]
 
 KEYS = {"symbol": pl.String(), "session": pl.Date()}
 
@@ -30,19 +30,33 @@ class Feature:
     """One feature, declared once.
 
     Attributes:
-        look_back: rows before its own that a value depends on; the first ``look_back`` rows of a symbol have none.
-        formula: what it is. O, H, L, C are adjusted prices, V volume, r the log return of a session, [-n] n
-            sessions earlier; mean, sd, max, min and ema run over the sessions that their index names.
+        look_back: rows before its own that a value depends on (days, where it counts days). The first ``look_back``
+            rows of a symbol have none.
+        formula: what it is. O, H, L, C are adjusted prices, V volume, D dollars traded, r the log return of a
+            session, m that of the market, [-n] n sessions earlier; mean, sd, var, max, min and ema run over the
+            sessions that their index names.
+        range: the values it can take.
         degenerate: its value where the formula divides zero by zero: flat prices, no volume.
-        compute: one symbol's values; NaN where there is none and where the bars are degenerate.
+        compute: one symbol's values; NaN where there is none and where the bars are degenerate. Of a cross-sectional
+            feature: what is ranked.
+        scope: what a value depends on beside its session: the symbol's own bars and actions, these and the market
+            series, all symbols on that session, nothing.
+        source: where the formula comes from, where it is not plain arithmetic.
+        in_dollars: another unit of one symbol's price changes its value.
+        roadmap: names in the roadmap that it stands for.
     """
 
     name: str
     family: Family
     look_back: int
     formula: str
+    range: str
     degenerate: float
     compute: Callable[[History], Float64]
+    scope: Scope = "symbol"
+    source: str = ""
+    in_dollars: bool = False
+    roadmap: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,12 +113,12 @@ class FeatureSpec:
 class Features:
     """Features of one or more symbols, one row per bar, sorted by symbol and session.
 
-    ``frame`` has ``symbol, session`` and one float64 column per name of ``spec``: NaN in the first
-    ``spec.warmup`` rows of a symbol, finite in all others.
+    ``frame`` has ``symbol, session`` and one float64 column per name of ``spec``. A row is finite or NaN as a whole:
+    NaN where fewer than ``spec.warmup`` sound bars came before it, and where the bar itself was known to be faulty.
 
     Raises:
         SchemaError: the columns are others, or in another order.
-        DataError: rows are unsorted or double, or values are missing after the warm-up or present before.
+        DataError: rows are unsorted or double, or some values of a row are missing and others are not.
     """
 
     frame: pl.DataFrame
@@ -114,12 +128,16 @@ class Features:
         expected = KEYS | dict.fromkeys(self.spec.names, pl.Float64())
         if list(self.frame.schema.items()) != list(expected.items()):
             raise SchemaError(f"features must have exactly the columns {', '.join(expected)}, in this order")
-        row_R = _row_of_symbol(self.frame)
+        _check_order(self.frame)
+        if not self.spec.names:
+            return
+        first = self.spec.names[0]
+        known_R = np.isfinite(self.frame[first].to_numpy())
+        unknown = np.flatnonzero(~known_R)
         for name in self.spec.names:
-            if not np.array_equal(np.isfinite(self.frame[name].to_numpy()), row_R >= self.spec.warmup):
-                raise DataError(
-                    f"{name} must be finite after the first {self.spec.warmup} rows of a symbol, only there"
-                )
+            values_R = self.frame[name].to_numpy()
+            if not np.array_equal(np.isfinite(values_R), known_R) or not np.isnan(values_R[unknown]).all():
+                raise DataError(f"{name} must be finite where {first} is, and NaN elsewhere")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -128,18 +146,11 @@ class Features:
         return isinstance(other, Features) and self.spec == other.spec and self.frame.equals(other.frame)
 
 
-def _row_of_symbol(frame: pl.DataFrame) -> NDArray[np.int64]:
-    """Position of each row among its symbol's.
-
-    Raises:
-        DataError: rows are not strictly ascending by symbol, then session.
-    """
+def _check_order(frame: pl.DataFrame) -> None:
+    """Refuse rows that are not strictly ascending by symbol, then session."""
     runs = frame["symbol"].rle().struct.unnest()
     lengths = runs["len"].to_numpy().astype(np.int64)
-    starts = np.cumsum(lengths) - lengths
     later_R = np.diff(frame["session"].to_numpy().astype("datetime64[D]").astype(np.int64), prepend=0) > 0
-    later_R[starts] = True
+    later_R[np.cumsum(lengths) - lengths] = True
     if not (later_R.all() and runs["value"].is_sorted() and runs["value"].is_unique().all()):
         raise DataError("features are not sorted by symbol and session, or hold a row twice")
-    row_R: NDArray[np.int64] = np.arange(len(frame)) - np.repeat(starts, lengths)
-    return row_R

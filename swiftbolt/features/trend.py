@@ -11,11 +11,15 @@ from swiftbolt.features.history import CLOSE_WINDOW, DIRECTIONAL_SPAN, DIRECTION
 from swiftbolt.features.rolling import (
     Float64,
     Sums,
+    change,
     exponential_mean,
-    lag,
+    growth,
+    mean_absolute_deviation,
     ratio,
     rolling_max,
+    rolling_mean,
     rolling_min,
+    row_by_row,
 )
 from swiftbolt.features.spec import Feature
 
@@ -31,8 +35,7 @@ def distance_from_ema(history: History, span: int) -> Float64:
 
 def ema_angle(history: History, span: int) -> Float64:
     """Growth of the close's exponential mean over ``span`` sessions."""
-    mean_T = history.exponential_close(span)
-    return mean_T / lag(mean_T, span) - 1.0
+    return growth(history.exponential_close(span), span)
 
 
 def directional_spread(history: History) -> Float64:
@@ -42,8 +45,7 @@ def directional_spread(history: History) -> Float64:
         Wilder (1978), "New Concepts in Technical Trading Systems", section IV.
     """
     plus_T, minus_T = history.directional_movement
-    true_range_T = exponential_mean(history.true_range_T, DIRECTIONAL_SPAN, DIRECTIONAL_WINDOW)
-    return 100.0 * ratio(plus_T - minus_T, true_range_T)
+    return 100.0 * ratio(plus_T - minus_T, history.true_range_mean(DIRECTIONAL_WINDOW))
 
 
 def average_directional_index(history: History) -> Float64:
@@ -61,10 +63,10 @@ def commodity_channel_index(history: History, window: int) -> Float64:
     Source:
         Lambert (1980), "Commodity Channel Index", Commodities magazine, October.
     """
-    index_T = np.asarray(talib.CCI(history.high_T, history.low_T, history.close_T, window))
-    highest_T, lowest_T = rolling_max(history.typical_T, window), rolling_min(history.typical_T, window)
-    # Over flat prices TA-Lib 0.6 divides one rounding error by another (0.8 gives 0).
-    index_T[highest_T == lowest_T] = np.nan
+    mean_T = rolling_mean(history.typical_T, window)
+    index_T = ratio(history.typical_T - mean_T, 0.015 * mean_absolute_deviation(history.typical_T, mean_T, window))
+    # Over flat prices one rounding error is divided by another.
+    index_T[rolling_max(history.typical_T, window) == rolling_min(history.typical_T, window)] = np.nan
     return index_T
 
 
@@ -74,8 +76,8 @@ def aroon_oscillator(history: History, window: int) -> Float64:
     Source:
         Chande (1995), "The Time Price Oscillator", Technical Analysis of Stocks and Commodities 13(9).
     """
-    high_T, low_T = (np.rint(np.log(price_T) / LOG_TIE) for price_T in (history.high_T, history.low_T))
-    return np.asarray(talib.AROONOSC(high_T, low_T, window))
+    high_T, low_T = (np.rint(log_price_T / LOG_TIE) for log_price_T in (history.log_high_T, history.log_low_T))
+    return row_by_row(lambda high_T, low_T: talib.AROONOSC(high_T, low_T, window), high_T, low_T)
 
 
 def efficiency_ratio(history: History, window: int) -> Float64:
@@ -85,7 +87,7 @@ def efficiency_ratio(history: History, window: int) -> Float64:
         Kaufman (1995), "Smarter Trading", chapter 7.
     """
     path_T = Sums(np.abs(history.log_return_T)).over(window)
-    return ratio(np.abs(history.log_close_T - lag(history.log_close_T, window)), path_T)
+    return ratio(np.abs(change(history.log_close_T, window)), path_T)
 
 
 _feature = partial(Feature, family="trend")
@@ -96,7 +98,9 @@ FEATURES = (
             name=f"distance_from_ema_{span}",
             look_back=CLOSE_WINDOW[span] - 1,
             formula=f"C / ema_{span}(C) - 1",
+            range="above -1",
             degenerate=0.0,
+            roadmap=(f"ema_{span}", f"distance_from_ema_{span}") if span in (20, 50) else (f"ema_{span}",),
             compute=partial(distance_from_ema, span=span),
         )
         for span in (5, 20, 50, 200)
@@ -106,7 +110,9 @@ FEATURES = (
             name=f"ema_angle_{span}",
             look_back=CLOSE_WINDOW[span] - 1 + span,
             formula=f"ema_{span}(C) / ema_{span}(C)[-{span}] - 1",
+            range="above -1",
             degenerate=0.0,
+            roadmap=(f"ema_angle_{span}",),
             compute=partial(ema_angle, span=span),
         )
         for span in (5, 20)
@@ -115,13 +121,18 @@ FEATURES = (
         name="adx",
         look_back=2 * DIRECTIONAL_WINDOW - 1,
         formula="100 ema_27(|P - M| / (P + M)), P = ema_27(+DM), M = ema_27(-DM)",
+        source="Wilder (1978)",
+        range="0..100",
         degenerate=0.0,
+        roadmap=("adx",),
         compute=average_directional_index,
     ),
     _feature(
         name="di_spread",
         look_back=DIRECTIONAL_WINDOW,
         formula="100 (ema_27(+DM) - ema_27(-DM)) / ema_27(max(H, C[-1]) - min(L, C[-1]))",
+        source="Wilder (1978)",
+        range="-100..100",
         degenerate=0.0,
         compute=directional_spread,
     ),
@@ -129,13 +140,18 @@ FEATURES = (
         name="cci_20",
         look_back=19,
         formula="(P - mean_20(P)) / (0.015 mean_20(|P - mean_20(P)|)), P = (H + L + C) / 3",
+        source="Lambert (1980)",
+        range="-667..667",
         degenerate=0.0,
+        roadmap=("cci_20",),
         compute=partial(commodity_channel_index, window=20),
     ),
     _feature(
         name="aroon_25",
         look_back=25,
         formula="4 (sessions since min_26(L) - sessions since max_26(H))",
+        source="Chande (1995)",
+        range="-100..100",
         degenerate=0.0,
         compute=partial(aroon_oscillator, window=25),
     ),
@@ -143,6 +159,8 @@ FEATURES = (
         name="efficiency_ratio_20",
         look_back=20,
         formula="|ln(C / C[-20])| / (20 mean_20(|r|))",
+        source="Kaufman (1995)",
+        range="0..1",
         degenerate=0.0,
         compute=partial(efficiency_ratio, window=20),
     ),

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.markets import make_bars
 
-from swiftbolt.actions import CorporateAction, CorporateActions, forward_adjusted
+from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import PRICES, Bars
 from swiftbolt.features import CATALOGUE, DEFAULT_SPEC, Feature, build_features
-from swiftbolt.features.history import History
+from swiftbolt.features.context import Context
+from swiftbolt.features.history import Columns, History
+from swiftbolt.sessions import sessions_between
 
 NO_ACTIONS = CorporateActions.of()
 WARMUP = DEFAULT_SPEC.warmup
@@ -29,8 +31,8 @@ cuts = st.integers(WARMUP + 1, SESSIONS - 2)
 Float64 = NDArray[np.float64]
 
 
-def features_of(bars: Bars, actions: CorporateActions = NO_ACTIONS) -> pl.DataFrame:
-    return build_features(forward_adjusted(bars, actions)).frame
+def features_of(bars: Bars, actions: CorporateActions = NO_ACTIONS, market: str | None = None) -> pl.DataFrame:
+    return build_features(bars, actions, market=market).frame
 
 
 def differing(left: pl.DataFrame, right: pl.DataFrame) -> list[str]:
@@ -95,20 +97,43 @@ def test_no_feature_depends_on_how_long_a_history_was_handed_in(seed: int, dropp
     assert far_apart(features_of(bars)[dropped + WARMUP :], short[WARMUP:]) == []
 
 
+def named(*scopes: str) -> set[str]:
+    return {feature.name for feature in CATALOGUE if feature.scope in scopes}
+
+
 @given(seed=seeds)
 @few
-def test_no_feature_depends_on_the_other_symbols(seed: int) -> None:
+def test_no_feature_depends_on_the_other_symbols_unless_it_is_declared_to(seed: int) -> None:
     bars = make_bars(["AA", "BB", "CC"], SESSIONS, seed=seed)
     together = features_of(bars).filter(pl.col("symbol") == "BB")
-    assert differing(together, features_of(bars.select(["BB"]))) == []
+    changed = set(differing(together, features_of(bars.select(["BB"]))))
+    assert named("market") <= changed <= named("market", "cross_section")
+
+
+@given(seed=seeds)
+@few
+def test_with_a_symbol_for_the_market_only_ranks_depend_on_the_others(seed: int) -> None:
+    bars = make_bars(["AA", "BB", "CC"], SESSIONS, seed=seed)
+    together = features_of(bars, market="AA").filter(pl.col("symbol") == "BB")
+    two = features_of(bars.select(["AA", "BB"]), market="AA").filter(pl.col("symbol") == "BB")
+    assert set(differing(together, two)) <= named("cross_section")
 
 
 @given(seed=seeds, price=st.sampled_from([10.0, 0.1, 1 / 3]), volume=st.sampled_from([10.0, 0.1, 1 / 3]))
 @few
 def test_no_feature_depends_on_the_unit_of_price_or_volume(seed: int, price: float, volume: float) -> None:
-    bars = make_bars(["AA"], SESSIONS, seed=seed)
+    bars = make_bars(["AA", "BB"], SESSIONS, seed=seed)
     scaled = bars.frame.with_columns(pl.col(PRICES) * price, pl.col("volume") * volume)
     assert far_apart(features_of(bars), features_of(Bars(frame=scaled))) == []
+
+
+@given(seed=seeds, price=st.sampled_from([10.0, 0.1, 1 / 3]))
+@few
+def test_no_feature_depends_on_the_unit_of_one_symbols_price_unless_it_is_declared_to(seed: int, price: float) -> None:
+    bars = make_bars(["AA", "BB", "CC"], SESSIONS, seed=seed)
+    scaled = pl.when(pl.col("symbol") == "BB").then(pl.col(PRICES) * price).otherwise(pl.col(PRICES))
+    changed = far_apart(features_of(bars), features_of(Bars(frame=bars.frame.with_columns(scaled))))
+    assert set(changed) <= {feature.name for feature in CATALOGUE if feature.in_dollars}
 
 
 @given(seed=seeds, cut=cuts, ratio=st.sampled_from([2.0, 3.0, 0.1]))
@@ -126,13 +151,31 @@ def test_no_feature_notices_a_split(seed: int, cut: int, ratio: float) -> None:
 
 
 def history_of(bars: Bars) -> History:
-    return History(**{f"{name}_T": bars.frame[name].to_numpy() for name in (*PRICES, "volume")})
+    """The bars as they are, on a market of noise, between dividends."""
+    frame = bars.frame
+    sessions = sessions_between(frame["session"][0], frame["session"][-1])
+    market_T = 0.01 * np.random.default_rng(0).standard_normal(SESSIONS)
+    columns = Columns(
+        **{f"{name}_T": frame[name].to_numpy() for name in (*PRICES, "volume")},
+        dollars_T=(frame["close"] * frame["volume"]).to_numpy(),
+        market_T=np.concatenate(([np.nan], market_T[1:])),
+        session_T=np.arange(SESSIONS),
+        dividend_age_T=np.arange(SESSIONS) % 63.0,
+        dividend_wait_T=np.arange(SESSIONS) % 61.0,
+    )
+    return History(columns, Context(sessions, market_T))
 
 
-@pytest.mark.parametrize("feature", CATALOGUE, ids=lambda feature: feature.name)
+# Of the others a value stands on the session alone, or on days instead of rows.
+ROLLING = [feature for feature in CATALOGUE if feature.family != "calendar" and feature.name != "market_return_1d"]
+
+
+@pytest.mark.parametrize("feature", ROLLING, ids=lambda feature: feature.name)
 def test_a_feature_starts_right_after_its_look_back_and_has_no_gap(feature: Feature) -> None:
     values_T = feature.compute(history_of(make_bars(["AA"], SESSIONS, seed=5)))
-    np.testing.assert_array_equal(np.isfinite(values_T), np.arange(SESSIONS) >= feature.look_back)
+    # What the market does over 20 sessions is counted from the first of them, not from a row before.
+    start = feature.look_back - (feature.name in {"market_momentum_20d", "market_volatility_20d"})
+    np.testing.assert_array_equal(np.isfinite(values_T), np.arange(SESSIONS) >= start)
 
 
 @pytest.mark.parametrize("feature", CATALOGUE, ids=lambda feature: feature.name)
@@ -141,8 +184,7 @@ def test_a_feature_ignores_rows_before_its_look_back(feature: Feature) -> None:
     start = session_at(bars, SESSIONS - 1 - feature.look_back)
     other = make_bars(["AA"], SESSIONS, seed=7, volatility=0.1)
     replaced = Bars(frame=pl.concat([other.frame.filter(pl.col("session") < start), bars.select(start=start).frame]))
-    # CCI of TA-Lib adds its window up in an order that depends on the row's number: rounding, no information.
-    assert feature.compute(history_of(replaced))[-1] == pytest.approx(feature.compute(history_of(bars))[-1], rel=1e-9)
+    assert feature.compute(history_of(replaced))[-1] == feature.compute(history_of(bars))[-1]
 
 
 def flat(bars: pl.DataFrame) -> pl.DataFrame:
@@ -202,7 +244,7 @@ def test_every_feature_is_finite_after_the_warm_up_on_degenerate_bars(
 def test_every_feature_has_its_declared_value_where_nothing_moves_and_nothing_trades() -> None:
     frame = from_row(100, lambda bars: untraded(flat(bars)))(make_bars(["AA"], 2 * SESSIONS, seed=9).frame)
     still = features_of(Bars(frame=frame)).tail(1)
-    for feature in CATALOGUE:
+    for feature in (feature for feature in CATALOGUE if feature.scope != "calendar"):
         assert still[feature.name].item() == pytest.approx(feature.degenerate, abs=1e-12), feature.name
 
 

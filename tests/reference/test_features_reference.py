@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,11 @@ from support.markets import make_bars
 
 from swiftbolt.bars import PRICES
 from swiftbolt.features import CATALOGUE, DEFAULT_SPEC
-from swiftbolt.features.history import History
-from swiftbolt.features.rolling import Moments, Sums, exponential_mean, lag, ratio
+from swiftbolt.features.context import Context
+from swiftbolt.features.cross_section import Cross
+from swiftbolt.features.history import Columns, History
+from swiftbolt.features.rolling import Moments, Sums, exponential_mean, lag, maximum_drawdown, ratio
+from swiftbolt.sessions import sessions_between
 
 Float64 = NDArray[np.float64]
 Row = Callable[[int], float]  # a series as a function of the row
@@ -29,6 +33,11 @@ COLUMNS = (*PRICES, "volume")
 BARS = make_bars(["AA"], SESSIONS, seed=4, garch=True).frame
 VALUES: list[list[float]] = [BARS[name].to_list() for name in COLUMNS]
 O, H, L, C, V = VALUES
+SESSION: list[date] = BARS["session"].to_list()
+CALENDAR = sessions_between(SESSION[0], SESSION[-1])
+MARKET_T = 0.01 * np.random.default_rng(11).standard_normal(SESSIONS) + 0.3 * np.diff(np.log(C), prepend=np.log(C[0]))
+M: list[float] = MARKET_T.tolist()
+AGE, WAIT = [float(t % 63) for t in range(SESSIONS)], [float(1 + t % 61) for t in range(SESSIONS)]
 
 
 def last(series: Row, count: int, t: int) -> list[float]:
@@ -185,9 +194,112 @@ def above(level: float, t: int) -> float:
     return C[t] / level - 1
 
 
+def overnight(t: int) -> float:
+    return math.log(O[t] / C[t - 1])
+
+
+def intraday(t: int) -> float:
+    return math.log(C[t] / O[t])
+
+
+def rogers_satchell(t: int) -> float:
+    return mean(
+        [
+            math.log(H[s] / C[s]) * math.log(H[s] / O[s]) + math.log(L[s] / C[s]) * math.log(L[s] / O[s])
+            for s in range(t - 19, t + 1)
+        ]
+    )
+
+
+def yang_zhang(t: int) -> float:
+    k = 0.34 / (1.34 + 21 / 19)
+    variance = sd(last(overnight, 20, t), 1) ** 2 + k * sd(last(intraday, 20, t), 1) ** 2
+    return math.sqrt(252 * (variance + (1 - k) * rogers_satchell(t)))
+
+
+def garch(t: int) -> float:
+    target = mean([r**2 for r in last(log_return, 250, t)])
+    variance = target
+    for r in last(log_return, 128, t):
+        variance = 0.02 * target + 0.08 * r**2 + 0.90 * variance
+    return math.sqrt(252 * variance)
+
+
+def skewness(t: int) -> float:
+    returns = last(log_return, 60, t)
+    centred = [r - mean(returns) for r in returns]
+    return mean([x**3 for x in centred]) / mean([x**2 for x in centred]) ** 1.5
+
+
+def drawdown(t: int) -> float:
+    window = C[t - 59 : t + 1]
+    return min(later / earlier - 1 for i, earlier in enumerate(window) for later in window[i:])
+
+
+def covariance(x: Sequence[float], y: Sequence[float]) -> float:
+    return math.fsum((a - mean(x)) * (b - mean(y)) for a, b in zip(x, y, strict=True)) / len(x)
+
+
+def beta(window: int, t: int) -> float:
+    market = M[t - window + 1 : t + 1]
+    return covariance(last(log_return, window, t), market) / covariance(market, market)
+
+
+def residual_momentum(start: int, stop: int, t: int) -> float:
+    own = math.log(C[t - stop] / C[t - start])
+    return own - beta(250, t) * math.fsum(M[t - start + 1 : t - stop + 1])
+
+
+def idiosyncratic_volatility(t: int) -> float:
+    market, own = M[t - 59 : t + 1], last(log_return, 60, t)
+    left = [r - mean(own) - beta(60, t) * (m - mean(market)) for r, m in zip(own, market, strict=True)]
+    return math.sqrt(252 * math.fsum(x**2 for x in left) / 58)
+
+
+def dollars(t: int) -> float:
+    return C[t] * V[t]
+
+
+def price_impact(window: int, t: int) -> float:
+    return mean([abs(log_return(s)) / dollars(s) for s in range(t - window + 1, t + 1)])
+
+
+def days_to_month_end(t: int) -> float:
+    day, count = SESSION[t] + timedelta(days=1), 0
+    while day.month == SESSION[t].month:
+        count += day.weekday() < 5
+        day += timedelta(days=1)
+    return count
+
+
 REFERENCE: dict[str, Row] = {
     "return_1d": log_return,
-    "overnight_return": lambda t: math.log(O[t] / C[t - 1]),
+    "intraday_return": intraday,
+    "realised_volatility_5d": lambda t: math.sqrt(
+        252 * mean([overnight(s) ** 2 + intraday(s) ** 2 for s in range(t - 4, t + 1)])
+    ),
+    "rogers_satchell_20d": lambda t: math.sqrt(252 * rogers_satchell(t)),
+    "yang_zhang_20d": yang_zhang,
+    "garch_volatility": garch,
+    "skew_60d": skewness,
+    "drawdown_60d": drawdown,
+    "dollar_volume_ratio": lambda t: mean(last(dollars, 20, t)) / mean(last(dollars, 250, t)),
+    "amihud_20d": lambda t: price_impact(20, t) / price_impact(250, t),
+    "market_return_1d": lambda t: M[t],
+    "market_momentum_20d": lambda t: math.fsum(M[t - 19 : t + 1]),
+    "market_volatility_20d": lambda t: math.sqrt(252) * sd(M[t - 19 : t + 1], 1),
+    "beta_60d": partial(beta, 60),
+    "beta_250d": partial(beta, 250),
+    "residual_momentum_20d": partial(residual_momentum, 20, 0),
+    "residual_momentum_12_1": partial(residual_momentum, 252, 21),
+    "idiosyncratic_volatility_60d": idiosyncratic_volatility,
+    "weekday": lambda t: float(SESSION[t].weekday()),
+    "days_to_month_end": days_to_month_end,
+    "month_sin": lambda t: math.sin(2 * math.pi * (SESSION[t].month - 1) / 12),
+    "month_cos": lambda t: math.cos(2 * math.pi * (SESSION[t].month - 1) / 12),
+    "days_since_dividend": lambda t: AGE[t],
+    "days_to_dividend": lambda t: WAIT[t],
+    "overnight_return": overnight,
     "momentum_5d": lambda t: above(C[t - 5], t),
     "momentum_20d": lambda t: above(C[t - 20], t),
     "momentum_60d": lambda t: above(C[t - 60], t),
@@ -233,11 +345,31 @@ REFERENCE: dict[str, Row] = {
     "distance_from_high_250d": lambda t: above(max(C[t - 249 : t + 1]), t),
     "close_location": lambda t: (C[t] - L[t]) / (H[t] - L[t]),
 }
+# What is ranked, not the rank.
+REFERENCE |= {
+    **{name: REFERENCE[name[5:]] for name in DEFAULT_SPEC.names if name[:5] == "rank_" and name[5:] in REFERENCE},
+    "rank_dollar_volume_20d": lambda t: mean(last(dollars, 20, t)),
+    "rank_amihud_20d": partial(price_impact, 20),
+}
 
 
 def compute(name: str, bars: pl.DataFrame = BARS) -> Float64:
     (feature,) = (feature for feature in CATALOGUE if feature.name == name)
-    return feature.compute(History(**{f"{column}_T": bars[column].to_numpy() for column in COLUMNS}))
+    return feature.compute(history_of(bars))
+
+
+def history_of(bars: pl.DataFrame) -> History:
+    """The bars as they are, with the market and the dividends of ``BARS``, from its first session on."""
+    count = len(bars)
+    columns = Columns(
+        **{f"{column}_T": bars[column].to_numpy() for column in COLUMNS},
+        dollars_T=(bars["close"] * bars["volume"]).to_numpy(),
+        market_T=MARKET_T[:count],
+        session_T=np.arange(count),
+        dividend_age_T=np.array(AGE[:count]),
+        dividend_wait_T=np.array(WAIT[:count]),
+    )
+    return History(columns, Context(CALENDAR, MARKET_T))
 
 
 @pytest.mark.parametrize("name", DEFAULT_SPEC.names)
@@ -412,3 +544,55 @@ def test_a_window_of_equal_prices_has_no_spread_to_the_last_bit() -> None:
 
 def test_the_weights_of_an_exponential_mean_sum_to_one() -> None:
     assert exponential_mean(np.full(300, 7.0), 200, 256)[-1] == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("window", [2, 3, 7, 20, 31, 60, 64])
+def test_the_maximum_drawdown_put_together_by_doubling_is_that_of_a_plain_loop(window: int) -> None:
+    x_T = np.random.default_rng(window).normal(size=90).cumsum()
+    found_T = maximum_drawdown(x_T, window)
+    assert np.isnan(found_T[: window - 1]).all()
+    for t in range(window - 1, 90):
+        inside = x_T[t - window + 1 : t + 1]
+        assert found_T[t] == min(later - top for i, top in enumerate(inside) for later in inside[i:])
+
+
+def test_drawdown_of_a_fall_from_120_to_60_and_back_is_a_half() -> None:
+    assert compute("drawdown_60d", by_hand(close=[100.0] * 70 + [120.0, 90.0, 60.0, 110.0]))[-1] == pytest.approx(-0.5)
+
+
+def test_several_symbols_on_top_of_each_other_have_the_bits_they_have_alone() -> None:
+    parts = [
+        Columns(
+            **{f"{name}_T": bars[name].to_numpy() for name in COLUMNS},
+            dollars_T=(bars["close"] * bars["volume"]).to_numpy(),
+            market_T=MARKET_T,
+            session_T=np.arange(SESSIONS),
+            dividend_age_T=np.array(AGE),
+            dividend_wait_T=np.array(WAIT),
+        )
+        for bars in (make_bars([name], SESSIONS, seed=4, garch=True).frame for name in ("AA", "BB", "CC"))
+    ]
+    context = Context(CALENDAR, MARKET_T)
+    together = History(Columns.stack(parts), context)
+    for feature in CATALOGUE:
+        alone = [feature.compute(History(part, context)) for part in parts]
+        assert feature.compute(together).tobytes() == np.stack(alone).tobytes(), feature.name
+
+
+def test_ranks_are_those_of_a_plain_count() -> None:
+    rng = np.random.default_rng(3)
+    session_R, symbol_R = np.tile(np.arange(150), 9), np.repeat(np.arange(9), 150)
+    kept = rng.random(len(session_R)) < 0.8
+    session_R, symbol_R = session_R[kept], symbol_R[kept]
+    values_R = rng.integers(-3, 4, len(session_R)) * 0.1
+    values_R[rng.random(len(values_R)) < 0.1] = np.nan
+    values_R[rng.random(len(values_R)) < 0.1] *= -0.0
+    ranks_R = values_R.copy()
+    Cross(session_R, symbol_R).rank(ranks_R)
+    for row, value in enumerate(values_R):
+        others = [x for x, s in zip(values_R, session_R, strict=True) if s == session_R[row] and not math.isnan(x)]
+        if math.isnan(value) or len(others) == 1:
+            assert ranks_R[row] == 0.5
+        else:
+            below, equal = sum(x < value for x in others), sum(x == value for x in others) - 1
+            assert ranks_R[row] == pytest.approx((below + equal / 2) / (len(others) - 1), abs=1e-7)

@@ -7,28 +7,32 @@ import json
 import math
 import pickle
 from datetime import date
+from typing import get_args
 
 import numpy as np
 import polars as pl
 import pytest
 from support.markets import make_bars
 
-from swiftbolt.actions import CorporateAction, CorporateActions, forward_adjusted
+from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.errors import DataError, SchemaError
 from swiftbolt.features import CATALOGUE, DEFAULT_SPEC, Features, FeatureSpec, build_features, build_panel, describe
+from swiftbolt.features.spec import Family
 
 NO_ACTIONS = CorporateActions.of()
 WARMUP = DEFAULT_SPEC.warmup
 
-# Names the roadmap gives, as far as they have no price or share scale of their own.
+# Every column the roadmap's second week computes.
 ROADMAP = {
     "momentum_5d", "momentum_20d", "momentum_60d", "rsi_14", "rsi_20", "macd", "macd_signal", "macd_histogram",
-    "volatility_10d", "volatility_20d", "volatility_60d", "bb_width", "bb_position", "atr_ratio",
-    "distance_from_ema_20", "distance_from_ema_50", "ema_angle_5", "ema_angle_20", "adx", "cci_20",
-    "volume_ratio", "obv", "obv_ema", "mfi_14", "ad", "ad_ema",
-    "zscore_50d", "pct_above_sma_50", "pct_above_sma_200", "kdj_k", "kdj_d",
+    "volatility_10d", "volatility_20d", "volatility_60d", "bb_upper", "bb_middle", "bb_lower", "bb_width",
+    "bb_position", "atr_14", "atr_ratio", "ema_5", "ema_20", "ema_50", "ema_200", "distance_from_ema_20",
+    "distance_from_ema_50", "ema_angle_5", "ema_angle_20", "adx", "cci_20", "volume_ratio", "obv", "obv_ema",
+    "mfi_14", "ad", "ad_ema", "zscore_50d", "pct_above_sma_50", "pct_above_sma_200", "kdj_k", "kdj_d",
 }  # fmt: skip
+# Those that are levels, and so have a scale.
+LEVELS = {"bb_upper", "bb_middle", "bb_lower", "atr_14", "ema_5", "ema_20", "ema_50", "ema_200"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def bars() -> Bars:
 
 @pytest.fixture(scope="module")
 def features(bars: Bars) -> Features:
-    return build_features(forward_adjusted(bars, NO_ACTIONS))
+    return build_features(bars, NO_ACTIONS)
 
 
 def small_spec(**changes: object) -> FeatureSpec:
@@ -56,19 +60,50 @@ def small_features(**changes: object) -> Features:
     return Features(frame=pl.DataFrame(columns | changes), spec=small_spec())
 
 
-def test_the_catalogue_holds_every_scale_free_name_of_the_roadmap() -> None:
-    assert set(DEFAULT_SPEC.names) >= ROADMAP
+def test_every_name_of_the_roadmap_is_a_feature_or_stands_beside_the_feature_that_stands_for_it() -> None:
+    assert set(DEFAULT_SPEC.names) >= ROADMAP - LEVELS
+    assert {name for feature in CATALOGUE for name in feature.roadmap} == ROADMAP
+    for feature in CATALOGUE:
+        assert (feature.name in feature.roadmap) == (feature.name in ROADMAP)
 
 
-def test_the_catalogue_holds_every_family() -> None:
+def test_the_catalogue_holds_at_least_66_features_of_every_family() -> None:
+    assert len(CATALOGUE) >= 66
     families = {feature.family for feature in CATALOGUE}
-    assert families == {"momentum", "volatility", "trend", "volume", "mean_reversion"}
+    assert families == set(get_args(Family))
+
+
+def test_no_two_features_are_the_same(features: Features) -> None:
+    values = features.frame.filter(pl.col("symbol") == "AA")[WARMUP:]
+    columns = {name: tuple(values[name].to_list()) for name in DEFAULT_SPEC.names if not name.startswith("rank_")}
+    assert len({values for values in columns.values() if len(set(values)) > 1}) == len(
+        [values for values in columns.values() if len(set(values)) > 1]
+    )
+
+
+def test_every_range_holds_what_is_computed_and_the_degenerate_value(features: Features) -> None:
+    for feature in CATALOGUE:
+        values = features.frame[feature.name].to_numpy()
+        values = np.append(values[np.isfinite(values)], feature.degenerate)
+        low, high = bounds(feature.range)
+        assert low <= values.min() <= values.max() <= high, feature.name
+
+
+def bounds(text: str) -> tuple[float, float]:
+    """What a feature's declared range says: "any", "at least 0", "above -1" or "0..100"."""
+    if text == "any":
+        return -math.inf, math.inf
+    if text.startswith(("at least ", "above ")):
+        return float(text.split()[-1]), math.inf
+    low, high = text.split("..")
+    return float(low), float(high)
 
 
 def test_describe_lists_the_features_in_the_order_of_the_spec_and_is_json() -> None:
     rows = json.loads(json.dumps(describe()))
     assert [row["name"] for row in rows] == list(DEFAULT_SPEC.names)
-    assert all(row["formula"] and row["family"] and row["look_back"] <= WARMUP for row in rows)
+    assert all(row["formula"] and row["family"] and row["range"] and row["look_back"] <= WARMUP for row in rows)
+    assert next(row["name"] for row in rows if "ema_20" in row["roadmap"].split(", ")) == "distance_from_ema_20"
 
 
 @pytest.mark.parametrize(
@@ -117,10 +152,11 @@ def test_features_that_keep_every_promise_are_accepted_and_survive_pickling() ->
         ({"symbol": ["Y", "Y", "Y", "X"]}, "not sorted"),
         ({"symbol": ["X", "X", "Y", "X"]}, "not sorted"),
         ({"session": [date(2020, 1, day) for day in (2, 2, 6, 2)]}, "not sorted"),
-        ({"a": [math.nan, math.nan, math.nan, math.nan]}, "a must be finite"),
-        ({"b": [math.nan, math.nan, math.inf, math.nan]}, "b must be finite"),
-        ({"b": [math.nan, 0.0, 2.0, math.nan]}, "only there"),
-        ({"b": [math.nan, math.nan, 2.0, 0.0]}, "only there"),
+        ({"a": [math.nan, math.nan, math.nan, math.nan]}, "b must be finite where a is"),
+        ({"b": [math.nan, math.nan, math.inf, math.nan]}, "b must be finite where a is"),
+        ({"b": [math.nan, 0.0, 2.0, math.nan]}, "NaN elsewhere"),
+        ({"b": [math.nan, math.nan, 2.0, 0.0]}, "NaN elsewhere"),
+        ({"b": [math.nan, -math.inf, 2.0, math.nan]}, "NaN elsewhere"),
     ],
 )
 def test_features_refuse_rows_out_of_order_and_values_out_of_place(change: dict[str, object], message: str) -> None:
@@ -146,34 +182,13 @@ def test_every_bar_has_one_row_of_features(bars: Bars, features: Features) -> No
 
 def test_a_symbol_as_long_as_the_warm_up_has_no_value_and_one_row_more_has_one() -> None:
     bars = Bars(frame=pl.concat([make_bars(["AA"], WARMUP, seed=1).frame, make_bars(["BB"], WARMUP + 1, seed=1).frame]))
-    frame = build_features(forward_adjusted(bars, NO_ACTIONS)).frame
+    frame = build_features(bars, NO_ACTIONS).frame
     known = frame.filter(pl.all_horizontal(pl.col(DEFAULT_SPEC.names).is_finite()))
     assert known.select("symbol", "session").rows() == [("BB", bars.last_session)]
 
 
 def test_no_bars_give_no_features(bars: Bars) -> None:
-    assert len(build_features(forward_adjusted(bars.select(symbols=[]), NO_ACTIONS))) == 0
-
-
-def test_a_missing_column_is_named(bars: Bars) -> None:
-    with pytest.raises(SchemaError, match="no column 'volume'"):
-        build_features(forward_adjusted(bars, NO_ACTIONS).drop("volume"))
-
-
-@pytest.mark.parametrize("fault", [math.nan, None, math.inf])
-def test_a_price_that_is_no_number_is_refused_instead_of_being_taken_for_a_degenerate_bar(
-    bars: Bars, fault: float | None
-) -> None:
-    row = pl.int_range(pl.len()) == 280
-    adjusted = forward_adjusted(bars, NO_ACTIONS)
-    with pytest.raises(DataError, match="close that is not a finite number"):
-        build_features(adjusted.with_columns(close=pl.when(row).then(fault).otherwise("close")))
-
-
-def test_symbols_in_two_pieces_are_refused(bars: Bars) -> None:
-    adjusted = forward_adjusted(bars, NO_ACTIONS)
-    with pytest.raises(DataError, match="not sorted"):
-        build_features(pl.concat([adjusted[:10], adjusted[290:], adjusted[10:290]]))
+    assert len(build_features(bars.select(symbols=[]), NO_ACTIONS)) == 0
 
 
 def test_a_panel_holds_the_features_in_single_precision(bars: Bars, features: Features) -> None:
