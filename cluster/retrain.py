@@ -27,12 +27,12 @@ from swiftbolt.artifact import Manifest, write_artifact
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, StoreUnavailable, SwiftBoltError
-from swiftbolt.evaluation.evaluate import scorecard_context
+from swiftbolt.evaluation.evaluate import market_of, scorecard_context
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
 from swiftbolt.evaluation.scorecard import build_scorecard, ordered_scores, summary_lines
 from swiftbolt.evaluation.walk_forward import WalkForward, split_by_history, walk_forward
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.features.engine import build_panel
+from swiftbolt.feature_cache import CohortHistory, read_steadily
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.local import use_token_authentication
 from swiftbolt.models.trained import NetworkConfig
@@ -41,7 +41,7 @@ from swiftbolt.providers.base import Adjustment
 from swiftbolt.release import Release, write_release
 from swiftbolt.settings import Settings
 from swiftbolt.store import ArtifactRow, Store, resolve_url
-from swiftbolt.universe import Universe
+from swiftbolt.universe import Cohort, Universe
 
 Line = Callable[[str], None]
 
@@ -71,7 +71,8 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
     url = resolve_url(settings)
     with Store.connect(url) as store:
         store.migrate()
-        panel, adjustment, skipped = _load_panel(store, universe, recipe, write)
+        history, skipped = _load_history(store, universe, recipe, write)
+        panel = history.panel()
         folds = make_folds(panel.sessions, recipe.folds, live=True)
         started = time.monotonic()
         with ray_session(settings, url):
@@ -97,7 +98,7 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                     progress=LineProgress(write=write, on_change=_progress_recorder(store, run, write)),
                 )
                 skipped.update(_not_forecast(panel, result.live_forecasts, write))
-                release = _publish(store, settings, run, panel, folds[-1], recipe, result, adjustment, skipped, write)
+                release = _publish(store, settings, run, history, panel, folds[-1], recipe, result, skipped, write)
             except BaseException as exc:
                 # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
                 _record_failure(store, run, time.monotonic() - started, {**skipped, "run": _reason(exc)}, write)
@@ -157,31 +158,39 @@ def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[st
     return reasons
 
 
-def _load_panel(
+def _load_history(
     store: Store, universe: Universe, recipe: Recipe, write: Line
-) -> tuple[Panel, Adjustment, dict[str, str]]:
-    bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
-    missing = sorted(set(universe.symbols) - set(bars.symbols))
-    skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
-    bars, short = split_by_history(bars, recipe.needed_sessions(universe))
-    skipped.update(short)
+) -> tuple[CohortHistory, dict[str, str]]:
+    """Everything the universe is trained on, as the store held it at one moment, and why symbols are left out."""
+
+    def read() -> tuple[CohortHistory, dict[str, str]]:
+        bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
+        missing = sorted(set(universe.symbols) - set(bars.symbols))
+        skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
+        bars, short = split_by_history(bars, recipe.needed_sessions(universe))
+        skipped.update(short)
+        if not len(bars):
+            raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
+        cohort = Cohort.of(bars.symbols, market_of(universe, bars))
+        return CohortHistory.of(store, cohort, bars), skipped
+
+    history, skipped = read_steadily(store, universe.symbols, read)
     for reason in skipped.values():
         write(f"skipped: {reason}")
-    if not len(bars):
-        raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
-    actions = store.actions(symbols=bars.symbols)
-    return build_panel(bars, actions), _adjustment(actions), skipped
+    for line in history.findings.quarantining().summary():
+        write(line)
+    return history, skipped
 
 
 def _publish(
     store: Store,
     settings: Settings,
     run: str,
+    history: CohortHistory,
     panel: Panel,
     fold: Fold,
     recipe: Recipe,
     result: WalkForward,
-    adjustment: Adjustment,
     skipped: Mapping[str, str],
     write: Line,
 ) -> Release:
@@ -193,7 +202,7 @@ def _publish(
         raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))
     scorecard = build_scorecard(
         pl.concat([result.forecasts, result.drift]),
-        scorecard_context(panel, recipe, adjustment, skipped, result),
+        scorecard_context(panel, recipe, _adjustment(history.actions), history.findings, skipped, result),
     )
     directory = settings.artifacts / run
     staging = settings.artifacts / f".{run}"
@@ -204,6 +213,7 @@ def _publish(
             run=run,
             manifests=manifests,
             staging=staging,
+            cohort=history.cohort,
             ensemble=result.ensembles[fold.index],
             forecasts=result.live_forecasts,
             scorecard=scorecard,
@@ -212,6 +222,7 @@ def _publish(
     except BaseException:  # also an interrupt: nothing half written stays
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    history.keep_features(store)
     version = store.publish_release(
         run=run,
         digest=release.release_digest,

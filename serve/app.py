@@ -28,15 +28,15 @@ from serve.ingress import create_api
 from serve.member import Member
 from serve.snapshot import OpenStore, Snapshot, SnapshotKeeper
 from serve.views import ReleaseRef, SymbolForecast
-from swiftbolt.actions import CorporateActions
-from swiftbolt.bars import Bars
 from swiftbolt.config import Strict
 from swiftbolt.errors import ServingError, SwiftBoltError
+from swiftbolt.feature_cache import read_panel
 from swiftbolt.forecast import MODELS, Forecasts
 from swiftbolt.local import ONE_THREAD
 from swiftbolt.panel import Panel
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store, resolve_url
+from swiftbolt.universe import Cohort
 
 log = logging.getLogger(__name__)
 
@@ -126,19 +126,18 @@ class EnsembleReplica:
     def __init__(self, members: dict[str, Handle], deadline_s: float) -> None:
         self._open_store = _open_store()
         remote = {name: partial(_ask_member, handle) for name, handle in members.items()}
-        self._ensemble = Ensemble(remote, self._history, deadline_s)
+        self._ensemble = Ensemble(remote, self._panel, deadline_s)
 
     async def forecast(self, symbol: str, release: ReleaseRef, model: str) -> SymbolForecast:
         """See ``Ensemble.forecast``."""
         return await self._ensemble.forecast(symbol, release, model)
 
-    async def prepare(self, symbol: str, run: str) -> None:
+    async def prepare(self, symbol: str, release: ReleaseRef) -> None:
         """See ``Ensemble.prepare``."""
-        await self._ensemble.prepare(symbol, run)
+        await self._ensemble.prepare(symbol, release)
 
-    def _history(self, symbol: str) -> tuple[Bars, CorporateActions]:
-        store = self._open_store()
-        return store.bars(symbols=[symbol]), store.actions(symbols=[symbol])
+    def _panel(self, symbol: str, cohort: Cohort) -> Panel:
+        return read_panel(self._open_store(), symbol, cohort)
 
 
 class IngressReplica:
@@ -174,7 +173,7 @@ class IngressReplica:
 
     def _prepare(self, snapshot: Snapshot) -> None:
         """Have the members load a release that answers from now on; nobody waits for it."""
-        task = asyncio.create_task(self._live.prepare(next(iter(snapshot.views)), snapshot.release.run))
+        task = asyncio.create_task(self._live.prepare(next(iter(snapshot.views)), snapshot.release))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
@@ -190,12 +189,12 @@ class RemoteEnsemble:
         forecast: SymbolForecast = await _answer(self._handle.forecast.remote(symbol, release, model))
         return forecast
 
-    async def prepare(self, symbol: str, run: str) -> None:
+    async def prepare(self, symbol: str, release: ReleaseRef) -> None:
         """See ``Ensemble.prepare``; a failure is logged, for the hot path does without members."""
         try:
-            await _answer(self._handle.prepare.remote(symbol, run))
+            await _answer(self._handle.prepare.remote(symbol, release))
         except SwiftBoltError as exc:
-            log.warning("the members could not prepare run %s: %s", run, exc)
+            log.warning("the members could not prepare run %s: %s", release.run, exc)
 
 
 async def _ask_member(handle: Handle, run: str, panel: Panel) -> Forecasts:

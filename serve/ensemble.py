@@ -11,19 +11,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from serve.views import ReleaseRef, SymbolForecast
-from swiftbolt.actions import CorporateActions
-from swiftbolt.bars import Bars
 from swiftbolt.ensemble.weights import ENSEMBLE, combine
-from swiftbolt.errors import InsufficientHistory, NoMemberAnswered, NotFound
-from swiftbolt.features.engine import DEFAULT_SPEC, build_panel
+from swiftbolt.errors import InsufficientHistory, NoMemberAnswered
+from swiftbolt.features.engine import DEFAULT_SPEC
 from swiftbolt.forecast import Forecasts
 from swiftbolt.panel import Panel
+from swiftbolt.universe import Cohort
 
 log = logging.getLogger(__name__)
 
-ReadHistory = Callable[[str], tuple[Bars, CorporateActions]]
-"""Every stored bar and action of a symbol; blocks."""
+ReadPanel = Callable[[str, Cohort], Panel]
+"""The panel of one symbol up to its newest stored bar, its features made across a cohort; blocks.
 
+Raises ``NotFound`` where there is no bar of it.
+"""
 
 AskMember = Callable[[str, Panel], Awaitable[Forecasts]]
 """A member, wherever it runs: forecasts from the panel's newest session, by the artifact of a run."""
@@ -32,22 +33,22 @@ AskMember = Callable[[str, Panel], Awaitable[Forecasts]]
 class Ensemble:
     """Asks members in parallel and combines those that answer within ``deadline_s`` seconds."""
 
-    def __init__(self, members: Mapping[str, AskMember], read_history: ReadHistory, deadline_s: float) -> None:
+    def __init__(self, members: Mapping[str, AskMember], read_panel: ReadPanel, deadline_s: float) -> None:
         self._members = dict(members)
-        self._read_history = read_history
+        self._read_panel = read_panel
         self._deadline_s = deadline_s
 
-    async def prepare(self, symbol: str, run: str) -> None:
-        """Have every member forecast ``symbol`` by the artifact of ``run``, for no other purpose than to load it.
+    async def prepare(self, symbol: str, release: ReleaseRef) -> None:
+        """Have every member forecast ``symbol`` by the artifacts of ``release``, for no other purpose than to load them.
 
         The first forecast of a process is slow; this one has no deadline.
         """
-        panel = await asyncio.to_thread(self._panel_of, symbol)
-        calls = {name: ask(run, panel) for name, ask in self._members.items()}
+        panel = await asyncio.to_thread(self._read_panel, symbol, release.cohort)
+        calls = {name: ask(release.run, panel) for name, ask in self._members.items()}
         results = await asyncio.gather(*calls.values(), return_exceptions=True)
         for name, result in zip(calls, results, strict=True):
             if isinstance(result, BaseException):
-                log.warning("%s cannot serve run %s: %s", name, run, result)
+                log.warning("%s cannot serve run %s: %s", name, release.run, result)
 
     async def forecast(self, symbol: str, release: ReleaseRef, model: str) -> SymbolForecast:
         """A forecast from the newest stored session of ``symbol``.
@@ -60,7 +61,7 @@ class Ensemble:
             InsufficientHistory: it has too few bars for any feature.
             NoMemberAnswered: every member asked failed or was late.
         """
-        panel = await asyncio.to_thread(self._panel_of, symbol)
+        panel = await asyncio.to_thread(self._read_panel, symbol, release.cohort)
         asked = tuple(self._members) if model == ENSEMBLE else (model,)
         answers, reasons = await self._ask(asked, release.run, panel)
         combined = {}
@@ -80,12 +81,6 @@ class Ensemble:
             by_model={name: next(iter(forecasts)) for name, forecasts in {**answers, **combined}.items()},
             missing=tuple(reasons),
         )
-
-    def _panel_of(self, symbol: str) -> Panel:
-        bars, actions = self._read_history(symbol)
-        if not len(bars):
-            raise NotFound(f"there are no bars of {symbol}")
-        return build_panel(bars, actions)
 
     async def _ask(self, names: tuple[str, ...], run: str, panel: Panel) -> tuple[dict[str, Forecasts], dict[str, str]]:
         """Answers by member, and why each of the others has none."""

@@ -96,7 +96,7 @@ def load_snapshot(store: Store, row: ReleaseRow, artifacts: Path) -> Snapshot:
         raise ArtifactMismatch(
             f"{directory}: has digest {found.release_digest[:12]}, release {row.version} is {row.release_digest[:12]}"
         )
-    ref = ReleaseRef(version=str(row.version), run=row.run, state=state)
+    ref = ReleaseRef(version=str(row.version), run=row.run, state=state, cohort=found.cohort)
     bars = store.bars(symbols=found.symbols, start=session_after(found.origin, -KEPT_SESSIONS), end=found.origin)
     closes = dict(bars.frame.filter(pl.col("session") == found.origin).select("symbol", "close").iter_rows())
     views = {}

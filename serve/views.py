@@ -12,6 +12,7 @@ from datetime import date, datetime
 from swiftbolt.ensemble.weights import ENSEMBLE, EnsembleState
 from swiftbolt.errors import DataError
 from swiftbolt.forecast import Forecast
+from swiftbolt.universe import Cohort
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +22,13 @@ class ReleaseRef:
     Attributes:
         run: names the directory of its artifacts.
         state: its ensemble's weights, calibration and thresholds.
+        cohort: the symbols its features look across.
     """
 
     version: str
     run: str
     state: EnsembleState
+    cohort: Cohort
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,6 +31,7 @@ from swiftbolt.errors import ArtifactMismatch
 from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.base import Model
 from swiftbolt.panel import hash_arrays
+from swiftbolt.universe import Cohort
 
 FORECAST_KEYS = ["symbol", "origin", "horizon", "model"]
 
@@ -44,6 +45,7 @@ class Release:
             forecasts in canonical order; no run id, clock time or attempt enters it.
         origin: the session the forecasts were made from.
         skipped: symbols left out, each with its reason.
+        cohort: the symbols, and the market among them, that features looked across.
         reproducible: False when workers came and went while it was trained.
     """
 
@@ -55,6 +57,7 @@ class Release:
     skipped: dict[str, str]
     spec_hash: str
     data_hash: str
+    cohort: Cohort
     reproducible: bool = True
 
     def to_json(self) -> str:
@@ -73,6 +76,7 @@ class Release:
             data = json.loads(path.read_text(encoding="utf-8"))
             data["origin"] = date.fromisoformat(data["origin"])
             data["symbols"], data["models"] = tuple(data["symbols"]), tuple(data["models"])
+            data["cohort"] = Cohort.of(**data["cohort"])
             return cls(**data)
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise ArtifactMismatch(f"{path}: is not a release ({exc})") from exc
@@ -108,6 +112,7 @@ def write_release(
     run: str,
     manifests: Mapping[str, Manifest],
     staging: Path,
+    cohort: Cohort,
     ensemble: EnsembleState,
     forecasts: pl.DataFrame,
     scorecard: Mapping[str, Any],
@@ -130,6 +135,7 @@ def write_release(
         skipped=dict(sorted(skipped.items())),
         spec_hash=any_manifest.spec_hash,
         data_hash=any_manifest.data_hash,
+        cohort=cohort,
         reproducible=reproducible,
     )
     forecasts.sort(FORECAST_KEYS).write_parquet(staging / "forecasts.parquet")

@@ -24,6 +24,7 @@ from swiftbolt.models.registry import build_model
 from swiftbolt.panel import Panel
 from swiftbolt.release import Release, read_forecasts, write_release
 from swiftbolt.store import ReleaseRow, Store
+from swiftbolt.universe import Cohort
 
 ORIGIN = date(2013, 3, 1)
 MADE_AT = datetime(2013, 3, 1, 22, 0, tzinfo=UTC)
@@ -98,6 +99,7 @@ def write_tiny_release(
         run=run,
         manifests=manifests,
         staging=staging,
+        cohort=Cohort.of(panel.symbols),
         ensemble=state,
         forecasts=pl.concat([part.to_frame() for part in published]),
         scorecard={"models": {}},
@@ -130,7 +132,7 @@ def view_by_hand(symbol: str = "AAPL", close: float = 100.0, version: str = "3")
         origin=ORIGIN,
         close=close,
         made_at=MADE_AT,
-        release=ReleaseRef(version=version, run="retrain-by-hand", state=EQUAL),
+        release=ReleaseRef(version=version, run="retrain-by-hand", state=EQUAL, cohort=Cohort.of(SYMBOLS)),
         by_model={name: normal_forecast(symbol, name, drift, 0.01) for name, drift in drifts.items()},
         missing=(),
     )

@@ -21,9 +21,11 @@ from swiftbolt.errors import ArtifactMismatch, InsufficientHistory, ModelError, 
 from swiftbolt.features.engine import build_panel
 from swiftbolt.forecast import HORIZONS, MODELS, Forecasts
 from swiftbolt.release import read_ensemble, read_forecasts
+from swiftbolt.universe import Cohort
 
 BARS = tiny_bars()
-RELEASE = ReleaseRef(version="1", run="first", state=EQUAL)
+COHORT = Cohort.of(SYMBOLS)
+RELEASE = ReleaseRef(version="1", run="first", state=EQUAL, cohort=COHORT)
 
 
 class Answers:
@@ -59,11 +61,14 @@ def beside(member: Member):
     return partial(asyncio.to_thread, member.forecast)
 
 
-def history(symbol):
-    return BARS.select([symbol]), CorporateActions.of()
+def panel_of(symbol, cohort=COHORT):
+    """What ``swiftbolt.feature_cache.read_panel`` reads from a store: one symbol, its features made across its cohort."""
+    if symbol not in cohort.symbols:
+        raise NotFound(f"there are no bars of {symbol}")
+    return build_panel(BARS.select(cohort.symbols), CorporateActions.of()).select([symbol])
 
 
-def ask(members, symbol="AAPL", model="ensemble", deadline_s=5.0, release=RELEASE, read=history):
+def ask(members, symbol="AAPL", model="ensemble", deadline_s=5.0, release=RELEASE, read=panel_of):
     ensemble = Ensemble({member.name: member for member in members}, read, deadline_s)
     return asyncio.run(ensemble.forecast(symbol, release, model))
 
@@ -120,9 +125,9 @@ def test_nobody_answering_names_everybody_and_why():
 
 
 def test_a_symbol_with_too_few_bars_for_any_feature_is_told_so():
-    short = tiny_bars(196, symbols=["FB"])
+    short = build_panel(tiny_bars(196, symbols=["FB"]), CorporateActions.of())
     with pytest.raises(InsufficientHistory, match="FB: needs 261 sessions, has 196"):
-        ask([Fails("arima", ModelError("too short"))], "FB", read=lambda _: (short, CorporateActions.of()))
+        ask([Fails("arima", ModelError("too short"))], "FB", read=lambda *_: short)
 
 
 def test_a_symbol_without_bars_is_not_found():
@@ -139,8 +144,8 @@ def test_one_model_is_asked_alone():
 
 def test_preparing_asks_every_member_without_a_deadline_and_survives_one_that_cannot(caplog):
     patient = Answers("arima", 0.0, wait_s=0.2)
-    ensemble = Ensemble({"arima": patient, "lstm": Fails("lstm", ModelError("broken"))}, history, deadline_s=0.01)
-    asyncio.run(ensemble.prepare("AAPL", "first"))
+    ensemble = Ensemble({"arima": patient, "lstm": Fails("lstm", ModelError("broken"))}, panel_of, deadline_s=0.01)
+    asyncio.run(ensemble.prepare("AAPL", RELEASE))
     assert (patient.answered, patient.cancelled) == (1, False)
     assert "lstm cannot serve run first: broken" in caplog.text
 
@@ -163,15 +168,11 @@ def copied(artifacts, tmp_path) -> Path:
     return tmp_path / "artifacts"
 
 
-def panel_of(symbol: str):
-    return build_panel(*history(symbol))
-
-
 def test_a_live_forecast_on_the_releases_own_bars_is_the_released_one_to_the_bit(artifacts):
     """Live, one symbol goes through its own panel; in the release it was one of three."""
-    release = ReleaseRef(version="1", run="first", state=read_ensemble(artifacts / "first"))
+    release = ReleaseRef(version="1", run="first", state=read_ensemble(artifacts / "first"), cohort=COHORT)
     members = {name: beside(Member(name, artifacts)) for name in MODELS}
-    ensemble = Ensemble(members, history, deadline_s=60.0)
+    ensemble = Ensemble(members, panel_of, deadline_s=60.0)
     released = read_forecasts(artifacts / "first")
     for symbol in SYMBOLS:
         view = asyncio.run(ensemble.forecast(symbol, release, "ensemble"))

@@ -1,0 +1,114 @@
+"""Features kept in the store: what serving reads is, to the bit, what research computed."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from support.markets import make_bars
+
+from swiftbolt.actions import CorporateAction, CorporateActions
+from swiftbolt.bars import Bars
+from swiftbolt.errors import NotFound
+from swiftbolt.feature_cache import KEPT, CohortHistory, read_panel
+from swiftbolt.findings import FINDING_SCHEMA, Findings
+from swiftbolt.sessions import session_after
+from swiftbolt.store import Store
+from swiftbolt.universe import Cohort
+
+END = date(2013, 3, 1)
+COHORT = Cohort.of(["AAA", "BBB", "CCC"])
+ACTIONS = CorporateActions.of(
+    [
+        CorporateAction(symbol="AAA", ex_date=session_after(END, -400), kind="split", value=2.0),
+        CorporateAction(symbol="AAA", ex_date=session_after(END, -3), kind="split", value=3.0),
+        CorporateAction(symbol="BBB", ex_date=session_after(END, -60), kind="dividend", value=0.7),
+        CorporateAction(symbol="BBB", ex_date=session_after(END, -2), kind="dividend", value=0.9),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    return make_bars([*COHORT.symbols, "OUT"], 700, seed=3, end=END)
+
+
+def fill(store: Store, bars: Bars, end: date) -> None:
+    store.upsert_actions(ACTIONS, source="test")
+    store.upsert_bars(bars.select(end=end), source="test")
+
+
+def same_panel(one, other, rows: int) -> None:
+    """The last ``rows`` rows agree to the bit, in prices and in features."""
+    np.testing.assert_array_equal(one.log_price_R[-rows:], other.log_price_R[-rows:])
+    np.testing.assert_array_equal(one.features_RF[-rows:], other.features_RF[-rows:])
+    assert np.isfinite(one.features_RF[-rows:]).all()
+
+
+@pytest.mark.parametrize("behind", [0, 1, 3, 40])
+def test_a_panel_read_for_serving_is_that_of_research_to_the_bit(store, bars, behind):
+    """The cache was filled ``behind`` sessions ago; splits and dividends have come since."""
+    fill(store, bars, session_after(END, -behind))
+    CohortHistory.read(store, COHORT).keep_features(store)
+    fill(store, bars, END)
+    whole = CohortHistory.read(store, COHORT).panel()
+    for symbol in COHORT.symbols:
+        same_panel(read_panel(store, symbol, COHORT), whole.select([symbol]), rows=KEPT)
+
+
+def test_with_an_empty_cache_the_panel_is_the_same_and_the_next_reader_finds_it(store, bars):
+    fill(store, bars, END)
+    whole = CohortHistory.read(store, COHORT).panel()
+    same_panel(read_panel(store, "BBB", COHORT), whole.select(["BBB"]), rows=KEPT)
+    assert _cached_rows(store) == KEPT * len(COHORT.symbols)
+
+
+def test_new_sessions_are_added_without_computing_the_old_ones_again(store, bars):
+    fill(store, bars, session_after(END, -2))
+    CohortHistory.read(store, COHORT).keep_features(store)
+    fill(store, bars, END)
+    read_panel(store, "AAA", COHORT)
+    assert _cached_rows(store) == (KEPT + 2) * len(COHORT.symbols)
+
+
+def test_a_revised_bar_of_any_symbol_of_the_cohort_makes_everything_anew(store, bars):
+    fill(store, bars, END)
+    CohortHistory.read(store, COHORT).keep_features(store)
+    wrong = pl.when((pl.col("symbol") == "CCC") & (pl.col("session") == session_after(END, -10)))
+    revised = bars.frame.with_columns(volume=wrong.then(pl.col("volume") * 3).otherwise("volume"))
+    store.upsert_bars(Bars(frame=revised), source="test")
+    whole = CohortHistory.read(store, COHORT).panel()
+    same_panel(read_panel(store, "AAA", COHORT), whole.select(["AAA"]), rows=KEPT)
+
+
+def test_a_bar_that_is_quarantined_is_no_row_and_takes_part_in_none(store, bars):
+    fill(store, bars, END)
+    CohortHistory.read(store, COHORT).keep_features(store)
+    session = session_after(END, -5)
+    row = {"symbol": "AAA", "session": session, "kind": "zero_volume", "known_from": session, "detail": "by hand"}
+    store.replace_findings(Findings.from_frame(pl.DataFrame([row], schema=FINDING_SCHEMA)), COHORT.symbols)
+    panel = read_panel(store, "AAA", COHORT)
+    assert np.datetime64(session) not in panel.date_R
+    same_panel(panel, CohortHistory.read(store, COHORT).panel().select(["AAA"]), rows=KEPT - 1)
+
+
+def test_a_symbol_outside_the_cohort_is_looked_at_beside_it_and_not_kept(store, bars):
+    fill(store, bars, END)
+    CohortHistory.read(store, COHORT).keep_features(store)
+    panel = read_panel(store, "OUT", COHORT)
+    beside = CohortHistory.read(store, Cohort.of(bars.symbols)).panel().select(["OUT"])
+    np.testing.assert_allclose(panel.features_RF[-KEPT:], beside.features_RF[-KEPT:], rtol=1e-5, atol=1e-6)
+    assert _cached_rows(store) == KEPT * len(COHORT.symbols)
+
+
+def test_a_symbol_without_bars_is_not_found(store):
+    with pytest.raises(NotFound, match="there are no bars of ZZZ"):
+        read_panel(store, "ZZZ", COHORT)
+
+
+def _cached_rows(store: Store) -> int:
+    with store._database.connection() as connection:
+        (count,) = connection.execute("SELECT count(*) FROM feature_rows").fetchone()
+    return count
