@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ def features(
         str | None, typer.Option(help="Symbol whose return is the market's; without it the mean return of all.")
     ] = None,
     describe: Annotated[bool, typer.Option("--describe", help="List the features instead.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --describe: as a page of Markdown.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute every feature of every bar: one row per bar, NaN during warm-up and where a bar is quarantined."""
@@ -33,7 +35,12 @@ def features(
 
     if describe:
         rows = describe_features()
-        print_json(rows) if as_json else print_table(rows)
+        if as_json:
+            print_json(rows)
+        elif markdown:
+            print_line(catalogue_page(rows))
+        else:
+            print_table(rows)
         return
     if bars is None or out is None:
         raise ConfigError("swiftbolt features", "", "needs --bars FILE and --out FILE, or --describe")
@@ -60,6 +67,29 @@ def features(
         print_json({"out": out, "rows": len(built), "features": names, "warmup": warmup, "spec": built.spec.spec_hash})
         return
     print_line(f"{len(built):,} rows of {len(names)} features in {out}; a symbol's first {warmup} rows are warm-up")
+
+
+def catalogue_page(rows: Sequence[Mapping[str, object]]) -> str:
+    """The catalogue as ``swiftbolt/features/README.md`` has it."""
+
+    def cells(values: Iterable[object]) -> str:
+        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+
+    return "\n".join(
+        [
+            "# The features",
+            "",
+            f"All {len(rows)} of them, as `swiftbolt features --describe --markdown` prints them. O, H, L, C are"
+            " adjusted prices, V volume, r the log return of a session, `[-n]` n sessions earlier; mean, sd, max, min"
+            " and ema run over the sessions that their index names. `look_back` counts earlier bars; `degenerate` is"
+            " the value for bars on which the formula is undefined; `scope` says what else than the symbol's own bars"
+            " a value depends on; `roadmap` names what it stands for in the roadmap.",
+            "",
+            cells(rows[0]),
+            cells("---" for _ in rows[0]),
+            *(cells(row.values()) for row in rows),
+        ]
+    )
 
 
 def _write_parquet(frame: pl.DataFrame, out: Path) -> None:

@@ -102,8 +102,6 @@ def open_vendor(
 
 
 async def _print_events(vendor: RemoteProvider, symbols: list[str], limit: int | None) -> None:
-    import json
-
     count = 0
     async for event in vendor.stream(symbols):
         row = {"event": type(event).__name__, **asdict(event), "at": event.at.isoformat()}

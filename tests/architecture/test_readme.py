@@ -39,3 +39,11 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_the_readme_opens_with_the_two_commands() -> None:
     opening = README.split("```")[1]
     assert [line.split("#")[0].strip() for line in opening.strip().splitlines()] == ["make demo", "make test"]
+
+
+def test_the_page_of_features_is_the_catalogue() -> None:
+    from swiftbolt.features import describe
+    from swiftbolt.verbs.features import catalogue_page
+
+    page = (PROJECT / "swiftbolt" / "features" / "README.md").read_text(encoding="utf-8")
+    assert page == catalogue_page(describe()) + "\n"

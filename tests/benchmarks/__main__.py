@@ -1,4 +1,4 @@
-"""``make bench``: every benchmark, or ``make bench CASE=features`` for one. Each compares with a named peer in the same run."""
+"""``make bench``: every benchmark, or ``make bench CASE=features`` for one; each has a named peer in the same run."""
 
 from __future__ import annotations
 

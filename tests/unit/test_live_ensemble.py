@@ -62,7 +62,7 @@ def beside(member: Member):
 
 
 def panel_of(symbol, cohort=COHORT):
-    """What ``swiftbolt.feature_cache.read_panel`` reads from a store: one symbol, its features made across its cohort."""
+    """What ``swiftbolt.feature_cache.read_panel`` reads from a store: one symbol, seen across its cohort."""
     if symbol not in cohort.symbols:
         raise NotFound(f"there are no bars of {symbol}")
     return build_panel(BARS.select(cohort.symbols), CorporateActions.of()).select([symbol])
