@@ -39,7 +39,7 @@ class Ensemble:
         self._deadline_s = deadline_s
 
     async def prepare(self, symbol: str, release: ReleaseRef) -> None:
-        """Have every member forecast ``symbol`` by the artifacts of ``release``, for no other purpose than to load them.
+        """Have every member forecast ``symbol`` by the artifacts of ``release``, only to load them.
 
         The first forecast of a process is slow; this one has no deadline.
         """
