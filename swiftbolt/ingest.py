@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from swiftbolt.bars import Quarantine, empty_quarantine
+from swiftbolt.actions import CorporateActions
+from swiftbolt.bars import Bars, Quarantine, empty_quarantine
 from swiftbolt.errors import DataError, ProviderError, QuarantinedRows, UnknownSymbol
 from swiftbolt.findings import Findings
 from swiftbolt.providers.base import Adjustment, MarketData, Provider, RemoteProvider
@@ -126,17 +127,18 @@ def ingest_local(store: Store, read: Inspected, advance: Advance) -> Ingested:
     _require_one_adjustment(store, data)
     done = Ingested(source=read.source, adjustment=data.adjustment, notes=list(data.findings))
     done.missing = {symbol: f"{symbol}: no usable row" for symbol in data.missing}
-    held_before = store.last_sessions()
+    held_before = set(store.last_sessions())
+    # Once for all: rows of a symbol that has no bar are in no batch.
+    store.set_aside(data.quarantine, source=read.source)
     for symbols in _batches(data.bars.symbols):
+        # Findings first: whatever ends this, no bar is ever there without what is known of it.
+        new = [symbol for symbol in symbols if symbol not in held_before]
+        store.replace_findings(read.findings.select(new), new, source=read.source)
         _write(store, read.source, _part(data, symbols), done)
         for symbol in symbols:
             advance(symbol)
-    # Once for all: rows of a symbol that has no bar are in no batch.
-    store.set_aside(data.quarantine, source=read.source)
-    if any(symbol in held_before for symbol in data.bars.symbols):
+    if not held_before.isdisjoint(data.bars.symbols):
         _inspect_stored(store, data.bars.symbols)
-    else:
-        store.replace_findings(read.findings, data.bars.symbols, source=read.source)
     done.findings = store.findings(data.bars.symbols)
     return done
 
@@ -200,7 +202,7 @@ def _fetch_symbol(
         try:
             for page in provider.pages(symbol, first, last):
                 if wanted.strict:
-                    _require_sound(page, Findings.none())
+                    _require_sound(page, _inspect_page(store, page))
                 _require_one_adjustment(store, page)
                 _write(store, provider.source, page, done)
                 reached = page.bars.last_session if len(page.bars) else reached
@@ -242,6 +244,17 @@ def _write(store: Store, source: str, data: MarketData, done: Ingested) -> None:
 def _inspect_stored(store: Store, symbols: Sequence[str]) -> None:
     found = inspect(store.bars(symbols=symbols), store.actions(symbols=symbols))
     store.replace_findings(_without_rows_set_aside(found, store.quarantine(symbols)), symbols)
+
+
+def _inspect_page(store: Store, page: MarketData) -> Findings:
+    """What is wrong with the bars of a page, seen behind those the store has of the same symbols."""
+    symbols = page.bars.symbols
+    earlier = store.bars(symbols=symbols).frame.join(page.bars.frame, on=["symbol", "session"], how="anti")
+    bars = Bars(frame=pl.concat([earlier, page.bars.frame]).sort("symbol", "session"))
+    held = store.actions(symbols=symbols).frame
+    actions = CorporateActions.from_frame(pl.concat([held, page.actions.frame]))
+    found = inspect(bars, actions).frame.join(page.bars.frame, on=["symbol", "session"], how="semi")
+    return Findings(frame=found)
 
 
 def _without_rows_set_aside(found: Findings, quarantine: Quarantine) -> Findings:

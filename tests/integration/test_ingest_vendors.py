@@ -142,6 +142,18 @@ def test_a_bad_tick_is_stored_found_and_listed_with_the_session_it_was_known_fro
     assert (found["session"], found["known_from"], found["effect"]) == ("2012-11-15", "2012-11-16", "quarantined")
 
 
+def test_strict_refuses_a_page_with_a_bad_tick_and_writes_nothing_of_it(store, bars, universe, capsys):
+    tick = (pl.col("symbol") == "AAA") & (pl.col("session") == date(2012, 11, 15))
+    wrong = bars.frame.with_columns(pl.when(tick).then(pl.col(name) / 10).otherwise(name) for name in PRICES)
+    with PolygonServer(Bars(frame=wrong), ACTIONS) as server:
+        assert ingest(server, universe, "--end", "2012-10-31") == 0
+        assert ingest(server, universe, "--strict") == 2
+    shown = capsys.readouterr().err
+    assert "jumps away and back" in shown
+    assert "2012-11-15" in shown
+    assert store.bars() == bars.select(end=date(2012, 10, 31))
+
+
 def test_without_a_key_or_with_a_wrong_one_the_variable_is_named_and_nothing_is_written(
     store, bars, universe, monkeypatch, capsys
 ):
