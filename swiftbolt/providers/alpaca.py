@@ -17,22 +17,17 @@ The vendor's conventions end here:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import polars as pl
 from pydantic import SecretStr
-from urllib3.exceptions import HTTPError
 
 from swiftbolt.actions import CorporateAction, CorporateActions, Kind
 from swiftbolt.bars import BAR_SCHEMA, Bars, Quarantine, screen_bars
@@ -40,13 +35,12 @@ from swiftbolt.errors import (
     DataError,
     EnvironmentFault,
     NotOffered,
-    ProviderError,
     ProviderRefused,
     ProviderUnavailable,
-    RateLimited,
     SchemaError,
     UnknownSymbol,
 )
+from swiftbolt.providers.alpaca_session import KEY_VARIABLES, PatientSession
 from swiftbolt.providers.base import Adjustment, MarketData
 from swiftbolt.quotes import OptionChain, OptionSnapshot, Quote, Right, Snapshot, StreamEvent, Trade
 from swiftbolt.sessions import EXCHANGE_ZONE, FIRST_SESSION, LAST_SESSION
@@ -54,16 +48,12 @@ from swiftbolt.sessions import EXCHANGE_ZONE, FIRST_SESSION, LAST_SESSION
 Feed = Literal["iex", "sip"]
 Json = dict[str, Any]
 
-KEY_VARIABLES = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
 # Most that the vendor puts on a page; symbols are bounded by the length of an address.
 BARS_PER_PAGE = 10_000
 ACTIONS_PER_PAGE = 1_000
 CONTRACTS_PER_PAGE = 1_000
 SYMBOLS_PER_REQUEST = 50
 PROCESSED_WITHIN = timedelta(days=366)  # of the ex-date, before or after
-ATTEMPTS = 4
-BACK_OFF_S = 0.5  # before the second attempt, then twice as long each time
-RATE_WINDOW_S = 60.0  # the vendor counts requests by the minute
 
 BAR_FIELDS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 OCC_SYMBOL = re.compile(r".+?(?P<expiry>\d{6})(?P<right>[CP])(?P<strike>\d{8})")
@@ -106,7 +96,7 @@ class AlpacaProvider:
         self._feed = feed
         self._client = _client(*halves, base_url)
         # The client itself never gives up waiting for an answer, and its retries neither heed the vendor nor end well.
-        self._client._session = _PatientSession(
+        self._client._session = PatientSession(
             session=self._client._session, hidden=halves, timeout_s=timeout_s, patience_s=patience_s, sleep=sleep
         )
 
@@ -266,118 +256,6 @@ class AlpacaProvider:
         return _mapping(self._client.get(path, fields, api_version=version), path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """As much of a response as the client looks at, of one that arrived whole."""
-
-    payload: object
-    text: ClassVar[str] = "not empty"
-
-    def raise_for_status(self) -> None:
-        """Nothing to raise: what is no answer was raised before."""
-
-    def json(self) -> object:
-        return self.payload
-
-
-class _TryAgain(Exception):
-    """An attempt failed in a way that another may mend."""
-
-    def __init__(self, error: ProviderError, after_s: float | None = None) -> None:
-        super().__init__(error, after_s)
-        self.error, self.after_s = error, after_s
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
-class _PatientSession:
-    """Stands in for the client's session: bounded in time, trying again where that helps, with our errors.
-
-    Attributes:
-        hidden: what no error may show.
-    """
-
-    session: Any
-    hidden: tuple[str, ...]
-    timeout_s: float
-    patience_s: float
-    sleep: Callable[[float], object]
-
-    def request(self, method: str, url: str, **options: Any) -> _Answer:
-        """The answer to a request.
-
-        Raises:
-            ProviderRefused: the key, the plan or the request itself.
-            RateLimited: the vendor asks to wait for longer than our patience.
-            ProviderUnavailable: no attempt brought a whole answer.
-        """
-        attempt, waited = 1, 0.0
-        while True:
-            try:
-                return self._attempt(method, url, options)
-            except _TryAgain as failed:
-                wait = BACK_OFF_S * 2 ** (attempt - 1) if failed.after_s is None else failed.after_s
-                if attempt == ATTEMPTS or waited + wait > self.patience_s:
-                    raise failed.error from failed.__cause__
-            self.sleep(wait)
-            attempt, waited = attempt + 1, waited + wait
-
-    def _attempt(self, method: str, url: str, options: Json) -> _Answer:
-        host, path = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).path
-        try:
-            with closing(self.session.request(method, url, timeout=self.timeout_s, stream=True, **options)) as response:
-                body = self._body(response.raw)
-        except ValueError as exc:  # an address that is none; no such thing as another attempt
-            raise ProviderRefused(f"alpaca cannot be asked at {host or url!r}; check --base-url") from exc
-        except (OSError, HTTPError) as exc:
-            problem = f"alpaca at {host} did not answer {path} in full ({type(exc).__name__}); try again later"
-            raise _TryAgain(ProviderUnavailable(problem)) from exc
-        if response.status_code != 200:
-            raise self._refusal(response.status_code, response.headers, path, body)
-        try:
-            return _Answer(json.loads(body))
-        except ValueError as exc:
-            problem = f"alpaca: the answer to {path} is cut short or not JSON; try again later, or check --base-url"
-            raise _TryAgain(ProviderUnavailable(problem)) from exc
-
-    def _body(self, raw: Any) -> bytes:
-        """All of the body. A reader's time-out is for silence only; this one ends an answer that trickles."""
-        deadline = time.monotonic() + self.timeout_s
-        parts: list[bytes] = []
-        while part := raw.read1(2**16, decode_content=True):
-            parts.append(part)
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return b"".join(parts)
-
-    def _refusal(self, status: int, headers: Mapping[str, str], path: str, body: bytes) -> Exception:
-        said = self._said(body)
-        after_s = _asked_to_wait(headers)
-        if status == 429:
-            after_s = RATE_WINDOW_S if after_s is None else after_s
-            return _TryAgain(RateLimited("alpaca", after_s), after_s)
-        if status >= 500:
-            return _TryAgain(ProviderUnavailable(f"alpaca failed on {path} ({status}{said}); try again later"), after_s)
-        if status in (401, 403):
-            return ProviderRefused(
-                f"alpaca refuses the key, or the plan is without this data ({status}{said}); check"
-                f" {' and '.join(KEY_VARIABLES)}"
-            )
-        if "invalid symbol" in said:
-            return UnknownSymbol(f"alpaca does not know a symbol ({status}{said}); check its spelling")
-        return ProviderRefused(f"alpaca refuses {path} ({status}{said}); check symbols, dates and --base-url")
-
-    def _said(self, body: bytes) -> str:
-        """``: `` and the vendor's own words, where there are any."""
-        try:
-            message = json.loads(body)["message"]
-        except (ValueError, KeyError, TypeError):
-            return ""
-        text = str(message)
-        for secret in self.hidden:
-            text = text.replace(secret, "***")
-        return f": {text[:200]}"
-
-
 def _plain(half: SecretStr | str | None) -> str:
     text = (half.get_secret_value() if isinstance(half, SecretStr) else half or "").strip()
     if not text:
@@ -396,20 +274,6 @@ def _client(key: str, secret: str, base_url: str | None) -> Any:
     except ImportError as exc:
         raise EnvironmentFault("alpaca-py is not installed: pip install 'swiftbolt[alpaca]'") from exc
     return StockHistoricalDataClient(key, secret, url_override=base_url and base_url.rstrip("/"))
-
-
-def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the vendor asks to wait; a moment is counted from the moment it gives for its answer."""
-    asked = headers.get("Retry-After") or ""
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(asked).timestamp() if asked else float(headers["X-RateLimit-Reset"])
-        return max(0.0, until - parsedate_to_datetime(headers["Date"]).timestamp())
-    except (ValueError, KeyError):
-        return None
 
 
 def _named(symbols: Sequence[str] | None) -> Sequence[str]:

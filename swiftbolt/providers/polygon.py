@@ -5,26 +5,18 @@ The vendor's conventions end here:
 - A daily bar's time is its window's start in UTC milliseconds, midnight in New York (some servers send midnight UTC):
   either way its UTC date is the session. A session under way comes with what has traded so far: ask for closed ones.
 - Prices are asked for as traded (``adjusted=false``); ``adjusted=true`` would rewrite them with every later split.
-- A split turns ``split_from`` shares into ``split_to``; stock dividends come in the same form.
-- ``cash_amount`` of a dividend is as declared. With a split of the same ex-date it counts for a share after the split:
-  who is on record on or after that day holds split shares. Where ``split_adjusted_cash_amount`` shows that the vendor
-  took the split for a later one, the amount is one before the split and is converted. Where it shows neither, the
-  amount is taken as it stands and told of in ``MarketData.findings``.
-- The vendor lists some events twice under two ids: equal ones count once. Dividends of one ex-date are added up.
 - Sizes of quotes have been in shares since November 2025.
 
-``known_at`` is the day a dividend was declared; of splits the vendor does not say. Dividends are in dollars: one in
-another currency is left out and told of.
+What its rows become, splits and dividends above all, stands in ``polygon_rows``.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -32,7 +24,7 @@ import numpy as np
 import polars as pl
 from pydantic import SecretStr
 
-from swiftbolt.actions import CorporateAction, CorporateActions
+from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import BAR_SCHEMA, Bars, Quarantine, empty_quarantine, screen_bars
 from swiftbolt.errors import (
     ConfigError,
@@ -44,18 +36,28 @@ from swiftbolt.errors import (
     UnknownSymbol,
 )
 from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.providers.patience import Json
+from swiftbolt.providers.polygon_rows import (
+    MILLISECOND,
+    actions_of,
+    day_of,
+    mapping_of,
+    moment_of,
+    number_of,
+    option_of,
+    rows_of,
+    session_of,
+    snapshot_of,
+    text_of,
+)
 from swiftbolt.providers.stream import EPOCH, KEY_VARIABLE, stream_events
-from swiftbolt.providers.throttle import PATIENCE_S, Json, PatientPool, TokenBucket
+from swiftbolt.providers.throttle import PATIENCE_S, PatientPool, TokenBucket
 from swiftbolt.quotes import (
     MinuteBar,
     OptionChain,
-    OptionSnapshot,
-    Quote,
-    Right,
     Snapshot,
     StreamEvent,
     TickerDetails,
-    Trade,
 )
 from swiftbolt.sessions import FIRST_SESSION, LAST_SESSION, all_sessions, as_day
 
@@ -70,10 +72,7 @@ SYMBOLS_PER_SNAPSHOT = 100
 REPEATS_BORNE = 3  # a page may come again by mistake; a chain that brings only repeats has no end
 MAX_PAGES = 10_000
 BAR_FIELDS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
-RIGHTS: dict[str, Right] = {"call": "call", "put": "put"}
 WELL = ("OK", "DELAYED")
-AMOUNT_TOLERANCE = 0.01  # relative: the vendor rounds split-adjusted amounts
-MILLISECOND = timedelta(milliseconds=1)
 
 
 class PolygonProvider:
@@ -204,20 +203,20 @@ class PolygonProvider:
             UnknownSymbol: the vendor has never heard of it.
         """
         try:
-            row = _mapping(self._ask(self._client.get_ticker_details, quote(symbol, safe="")).get("results"), symbol)
+            row = mapping_of(self._ask(self._client.get_ticker_details, quote(symbol, safe="")).get("results"), symbol)
         except _NotThere as exc:  # details are of listed symbols only
             delisted = self._list(self._client.list_tickers, ticker=symbol, active=False, limit=1)
             if not delisted:
                 raise UnknownSymbol(f"polygon does not know symbol {symbol}; check its spelling") from exc
             row = delisted[0]
-        currency = _text(row, "currency_name")
+        currency = text_of(row, "currency_name")
         return TickerDetails(
             symbol=symbol,
-            name=_text(row, "name") or symbol,
+            name=text_of(row, "name") or symbol,
             active=bool(row.get("active", False)),
-            exchange=_text(row, "primary_exchange"),
+            exchange=text_of(row, "primary_exchange"),
             currency=currency and currency.upper(),
-            listed=_day(row, "list_date"),
+            listed=day_of(row, "list_date"),
         )
 
     def quotes(self, symbols: Sequence[str]) -> list[Snapshot]:
@@ -226,8 +225,8 @@ class PolygonProvider:
         for first in range(0, len(symbols), SYMBOLS_PER_SNAPSHOT):
             some = list(symbols[first : first + SYMBOLS_PER_SNAPSHOT])
             content = self._ask(self._client.get_snapshot_all, "stocks", tickers=some)
-            rows = {str(row.get("ticker")): row for row in _rows(content, "tickers", "the snapshots")}
-            known |= {symbol: _snapshot(symbol, rows[symbol]) for symbol in some if symbol in rows}
+            rows = {str(row.get("ticker")): row for row in rows_of(content, "tickers", "the snapshots")}
+            known |= {symbol: snapshot_of(symbol, rows[symbol]) for symbol in some if symbol in rows}
         return [known[symbol] for symbol in symbols if symbol in known]
 
     def options_snapshot(self, underlying: str) -> OptionChain:
@@ -243,7 +242,7 @@ class PolygonProvider:
             rows = []
         if not rows:
             self.ticker_details(underlying)
-        contracts = {option.contract: option for option in (_option(underlying, row) for row in rows)}
+        contracts = {option.contract: option for option in (option_of(underlying, row) for row in rows)}
         ordered = sorted(contracts.values(), key=lambda option: (option.expiry, option.strike, option.right))
         return OptionChain(underlying=underlying, contracts=tuple(ordered))
 
@@ -252,7 +251,10 @@ class PolygonProvider:
         found: dict[datetime, MinuteBar] = {}
         for rows in self._bar_pages(symbol, "minute", (first - EPOCH) // MILLISECOND, (last - EPOCH) // MILLISECOND):
             for row in rows:
-                at, numbers = _moment(row.get("t")), {name: _number(row.get(key)) for name, key in BAR_FIELDS.items()}
+                at, numbers = (
+                    moment_of(row.get("t")),
+                    {name: number_of(row.get(key)) for name, key in BAR_FIELDS.items()},
+                )
                 known = {name: number for name, number in numbers.items() if number is not None}
                 if at is None or len(known) < len(BAR_FIELDS):
                     raise SchemaError(f"polygon: {row} is no minute bar of {symbol}; check --base-url")
@@ -288,14 +290,14 @@ class PolygonProvider:
             self._client.list_aggs, quote(symbol, safe=""), 1, span, first, last,
             adjusted=False, sort="asc", limit=self._limit,
         )  # fmt: skip
-        return (_rows(page, "results", f"the bars of {symbol}") for page in pages)
+        return (rows_of(page, "results", f"the bars of {symbol}") for page in pages)
 
     def _actions(self, symbol: str, start: date | None) -> tuple[CorporateActions, tuple[str, ...]]:
         """Splits and dividends with an ex-date from ``start`` on, however far ahead, and what was left out."""
         since = start or FIRST_SESSION
         splits = self._action_rows("splits", symbol, "execution_date", since)
         dividends = self._action_rows("dividends", symbol, "ex_dividend_date", since)
-        return _converted(symbol, splits, dividends)
+        return actions_of(symbol, splits, dividends)
 
     def _action_rows(self, kind: str, symbol: str, day: str, since: date) -> list[Json]:
         """Rows of the newer list, or of the older where a server lacks the newer; which one is found out once."""
@@ -312,7 +314,7 @@ class PolygonProvider:
     def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[Json]:
         """Rows of every page."""
         pages = self._pages(method, *arguments, **options)
-        return [row for page in pages for row in _rows(page, "results", method.__name__)]
+        return [row for page in pages for row in rows_of(page, "results", method.__name__)]
 
     def _pages(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Json]:
         """Every page of an answer as it arrives.
@@ -367,7 +369,7 @@ class _History:
 
     def gap_before(self, rows: Iterable[Json]) -> tuple[date, date] | None:
         """First and last of the sessions between what came before and ``rows``, if there are any."""
-        begin = min((session for row in rows if (session := _session(row)) is not None), default=None)
+        begin = min((session for row in rows if (session := session_of(row)) is not None), default=None)
         if begin is None or self.newest is None or self.newest >= begin:
             return None
         calendar = all_sessions()
@@ -378,8 +380,8 @@ class _History:
         """What ``rows`` add. A session that is held already counts as a repeat, or where it differs as a conflict."""
         columns: dict[str, list[object]] = {
             "symbol": [self.symbol] * len(rows),
-            "session": [_session(row) for row in rows],
-            **{name: [_number(row.get(letter)) for row in rows] for name, letter in BAR_FIELDS.items()},
+            "session": [session_of(row) for row in rows],
+            **{name: [number_of(row.get(letter)) for row in rows] for name, letter in BAR_FIELDS.items()},
         }
         came = pl.DataFrame(columns, schema=BAR_SCHEMA).filter(
             pl.col("session").is_null() | pl.col("session").is_between(self.first, self.last)
@@ -391,146 +393,6 @@ class _History:
         self.newest = max((day for day in (self.newest, came["session"].max()) if isinstance(day, date)), default=None)
         if len(came):
             yield Bars(frame=new), quarantine
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Dividend:
-    """A cash dividend as the vendor lists it; equal ones are one."""
-
-    day: date
-    kind: str | None
-    cash: float
-    adjusted: float | None
-    declared: date | None
-
-    def after_split(self, splits: dict[date, float]) -> float | None:
-        """Dollars for a share held after the splits of its day; None where the vendor's amounts do not tell."""
-        split = splits.get(self.day, 1.0)
-        if split == 1.0:
-            return self.cash
-        later = math.prod(ratio for day, ratio in splits.items() if day > self.day)
-        taken_for_later = None if self.adjusted is None else self.cash / self.adjusted / later
-        if taken_for_later is not None and math.isclose(taken_for_later, split, rel_tol=AMOUNT_TOLERANCE):
-            return self.cash / split
-        if taken_for_later is not None and math.isclose(taken_for_later, 1.0, rel_tol=AMOUNT_TOLERANCE):
-            return self.cash
-        return None
-
-
-def _converted(
-    symbol: str, split_rows: Iterable[Json], dividend_rows: Iterable[Json]
-) -> tuple[CorporateActions, tuple[str, ...]]:
-    """The vendor's rows as actions, one for each ex-date and kind, and a sentence on what is left out or in doubt."""
-    sentences: list[str] = []
-    splits = _splits(symbol, split_rows, sentences)
-    dividends: dict[date, list[_Dividend]] = {}
-    for dividend in _dividends(symbol, dividend_rows, sentences):
-        dividends.setdefault(dividend.day, []).append(dividend)
-    actions = [CorporateAction(symbol=symbol, ex_date=day, kind="split", value=ratio) for day, ratio in splits.items()]
-    for day, paid in dividends.items():
-        amounts = []
-        for dividend in paid:
-            amount = dividend.after_split(splits)
-            if amount is None:
-                amount = dividend.cash
-                sentences.append(
-                    f"{symbol} {day}: the dividend of {amount:g} counts for a share after that day's split"
-                )
-            amounts.append(amount)
-        declared = [dividend.declared for dividend in paid if dividend.declared is not None]
-        known_at = max(declared) if len(declared) == len(paid) else None
-        total = math.fsum(amounts)
-        actions.append(CorporateAction(symbol=symbol, ex_date=day, kind="dividend", value=total, known_at=known_at))
-    return CorporateActions.of(actions), tuple(sentences)
-
-
-def _splits(symbol: str, rows: Iterable[Json], sentences: list[str]) -> dict[date, float]:
-    """New shares for each old one by ex-date."""
-    ratios: dict[date, set[float]] = {}
-    for row in rows:
-        day = _day(row, "execution_date")
-        old, new = _positive(row.get("split_from")), _positive(row.get("split_to"))
-        if day is None or old is None or new is None:
-            sentences.append(
-                f"{symbol}: a split that cannot be read is left out ({_told(row, 'split_from', 'split_to')})"
-            )
-        elif old != new:
-            ratios.setdefault(day, set()).add(new / old)
-    return {day: math.prod(sorted(found)) for day, found in ratios.items()}
-
-
-def _dividends(symbol: str, rows: Iterable[Json], sentences: list[str]) -> list[_Dividend]:
-    """Dividends in dollars, each once."""
-    found: dict[tuple[date, str | None, float], _Dividend] = {}
-    for row in rows:
-        day, cash = _day(row, "ex_dividend_date"), _positive(row.get("cash_amount"))
-        currency = (_text(row, "currency") or "USD").upper()
-        if day is None or cash is None:
-            sentences.append(f"{symbol}: a dividend that cannot be read is left out ({_told(row, 'cash_amount')})")
-        elif currency != "USD":
-            sentences.append(f"{symbol} {day}: a dividend of {cash:g} {currency} is left out, for prices are in USD")
-        else:
-            dividend = _Dividend(
-                day=day,
-                kind=_text(row, "distribution_type") or _text(row, "dividend_type"),
-                cash=cash,
-                adjusted=_positive(row.get("split_adjusted_cash_amount")),
-                declared=_day(row, "declaration_date"),
-            )
-            found.setdefault((day, dividend.kind, cash), dividend)
-    return list(found.values())
-
-
-def _told(row: Json, *names: str) -> str:
-    return ", ".join(
-        f"{name} {row.get(name)}" for name in ("execution_date", "ex_dividend_date", *names) if name in row
-    )
-
-
-def _snapshot(symbol: str, row: Json) -> Snapshot:
-    asked, traded = _mapping(row.get("lastQuote"), symbol), _mapping(row.get("lastTrade"), symbol)
-    bid, ask, price = _positive(asked.get("p")), _positive(asked.get("P")), _positive(traded.get("p"))
-    newest_quote = newest_trade = None
-    if bid is not None and ask is not None:
-        bid_size, ask_size = _number(asked.get("s")) or 0.0, _number(asked.get("S")) or 0.0
-        at = _moment_of_tick(asked.get("t"), symbol)
-        newest_quote = Quote(symbol=symbol, at=at, bid=bid, ask=ask, bid_size=bid_size, ask_size=ask_size)
-    if price is not None:
-        at, size = _moment_of_tick(traded.get("t"), symbol), _number(traded.get("s")) or 0.0
-        newest_trade = Trade(symbol=symbol, at=at, price=price, size=size)
-    return Snapshot(symbol=symbol, quote=newest_quote, trade=newest_trade)
-
-
-def _option(underlying: str, row: Json) -> OptionSnapshot:
-    details, asked, traded, day, greeks = (
-        _mapping(row.get(name), f"the options of {underlying}")
-        for name in ("details", "last_quote", "last_trade", "day", "greeks")
-    )
-    contract, right, expiry = (
-        _text(details, "ticker"),
-        _text(details, "contract_type"),
-        _day(details, "expiration_date"),
-    )
-    strike = _positive(details.get("strike_price"))
-    if contract is None or right not in RIGHTS or expiry is None or strike is None:
-        raise SchemaError(f"polygon: {contract or 'a contract'} of {underlying} is no option: {details}")
-    return OptionSnapshot(
-        contract=contract,
-        underlying=underlying,
-        right=RIGHTS[right],
-        strike=strike,
-        expiry=expiry,
-        bid=_number(asked.get("bid")),
-        ask=_positive(asked.get("ask")),  # nobody gives one away: 0 is no offer
-        last=_number(traded.get("price")),
-        volume=_number(day.get("volume")),
-        open_interest=_number(row.get("open_interest")),
-        implied_volatility=_number(row.get("implied_volatility")),
-        delta=_number(greeks.get("delta")),
-        gamma=_number(greeks.get("gamma")),
-        theta=_number(greeks.get("theta")),
-        vega=_number(greeks.get("vega")),
-    )
 
 
 def _plain(key: SecretStr | str | None) -> str:
@@ -579,69 +441,3 @@ def _named(symbols: Sequence[str] | None) -> Sequence[str]:
     if symbols is None:
         raise NotOffered("polygon is asked symbol by symbol: name those that are wanted")
     return symbols
-
-
-def _rows(content: Json, key: str, where: str) -> list[Json]:
-    """The list of objects under ``key``; where it is absent or null there are none."""
-    value = content.get(key) or []
-    if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
-        raise SchemaError(f"polygon: {where} hold no list of objects where one must be; check --base-url")
-    return value
-
-
-def _mapping(value: object, where: str) -> Json:
-    """``value`` if it is an object; null is an empty one."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise SchemaError(f"polygon: {where} holds {type(value).__name__} where an object must be; check --base-url")
-    return value
-
-
-def _text(row: Json, name: str) -> str | None:
-    value = row.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if math.isfinite(number) else None
-    return None
-
-
-def _positive(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and number > 0 else None
-
-
-def _day(row: Json, name: str) -> date | None:
-    try:
-        return date.fromisoformat(_text(row, name) or "")
-    except ValueError:
-        return None
-
-
-def _session(row: Json) -> date | None:
-    """The session of a daily bar: the UTC date of its window's start."""
-    at = _moment(row.get("t"))
-    return None if at is None else at.date()
-
-
-def _moment(value: object) -> datetime | None:
-    """Milliseconds since 1970 as a time."""
-    number = _number(value)
-    try:
-        return None if number is None else EPOCH + number * MILLISECOND
-    except OverflowError:
-        return None
-
-
-def _moment_of_tick(value: object, symbol: str) -> datetime:
-    """Nanoseconds since 1970 as a time, cut to the microsecond."""
-    if not isinstance(value, int):
-        raise SchemaError(f"polygon: {value!r} is not the time of a quote or trade of {symbol}")
-    return EPOCH + timedelta(microseconds=value // 1000)

@@ -7,7 +7,6 @@ whatever is no whole JSON answer into our errors. Neither knows which vendor it 
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import threading
 import time
@@ -16,24 +15,26 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from swiftbolt.errors import ProviderError, ProviderRefused, ProviderUnavailable, RateLimited
+from swiftbolt.errors import ProviderRefused
+from swiftbolt.providers.patience import (
+    MINUTE_S,
+    Json,
+    json_object,
+    no_answer,
+    no_json,
+    patiently,
+    refusal,
+    words_of,
+)
 
-Json = dict[str, Any]
-
-MINUTE_S = 60.0
-ATTEMPTS = 4
-BACK_OFF_S = 0.5  # before the second attempt, then twice as long each time
 PATIENCE_S = 300.0  # most that one request waits between its attempts, all waits together
 CHUNK = 2**16
-# Answers that another attempt may mend; the rest of 4xx says that the request itself is wrong.
-PASSING_STATUSES = frozenset({408, 413, 425, 499})
 
 
 class TokenBucket:
@@ -90,14 +91,6 @@ class Answer:
     data: ClassVar[bytes] = b""
 
 
-class _TryAgain(Exception):
-    """An attempt failed in a way that another may mend."""
-
-    def __init__(self, error: ProviderError, after_s: float | None = None) -> None:
-        super().__init__(error, after_s)
-        self.error, self.after_s = error, after_s
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class PatientPool:
     """Stands in for the pool of connections of a vendor's client: bounded in time, with our errors.
@@ -130,20 +123,10 @@ class PatientPool:
             RateLimited: the vendor asks to wait for longer than our patience.
             ProviderUnavailable: no attempt brought a whole answer.
         """
-        waited = 0.0
-        for attempt in range(ATTEMPTS):
-            self.bucket.take()
-            try:
-                return self._attempt(method, url, fields, headers)
-            except _TryAgain as failed:
-                wait = BACK_OFF_S * 2**attempt if failed.after_s is None else failed.after_s
-                if attempt + 1 == ATTEMPTS or waited + wait > self.patience_s:
-                    raise failed.error from failed.__cause__
-                self.sleep(wait)
-                waited += wait
-        raise AssertionError("the last attempt returns or raises")
+        return patiently(lambda: self._attempt(method, url, fields, headers), self.patience_s, self.sleep)
 
     def _attempt(self, method: str, url: str, fields: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
+        self.bucket.take()
         path = urlsplit(url).path
         try:
             with closing(
@@ -156,16 +139,13 @@ class PatientPool:
         except ValueError as exc:  # an address that is none: no such thing as another attempt
             raise ProviderRefused(f"{self.vendor} cannot be asked at that address; check --base-url") from exc
         except (OSError, HTTPError, EOFError, zlib.error) as exc:
-            problem = f"{self.vendor} did not answer {path} in full ({type(exc).__name__}); try again later"
-            raise _TryAgain(ProviderUnavailable(problem)) from exc
+            raise no_answer(self.vendor, path, exc) from exc
         if response.status not in (200, 404):
-            raise self._refusal(response.status, response.headers, path, body)
-        content = _object(body)
+            said = words_of(body, [self.hidden])
+            raise refusal(self.vendor, response.status, response.headers, path, said, [self.key_variable])
+        content = json_object(body)
         if response.status == 200 and content is None:
-            problem = (
-                f"{self.vendor}: the answer to {path} is cut short or not JSON; try again later, or check --base-url"
-            )
-            raise _TryAgain(ProviderUnavailable(problem))
+            raise no_json(self.vendor, path)
         return Answer(status=response.status, content=content or {})
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
@@ -179,46 +159,3 @@ class PatientPool:
                 raise TimeoutError
         body = b"".join(parts)
         return gzip.decompress(body) if response.headers.get("Content-Encoding") == "gzip" else body
-
-    def _refusal(self, status: int, headers: Mapping[str, str], path: str, body: bytes) -> Exception:
-        what = f"{status}{self._said(body)}"
-        after_s = _asked_to_wait(headers)
-        if status == 429:
-            after_s = MINUTE_S if after_s is None else after_s
-            return _TryAgain(RateLimited(self.vendor, after_s), after_s)
-        if status >= 500 or status in PASSING_STATUSES:
-            return _TryAgain(ProviderUnavailable(f"{self.vendor} failed on {path} ({what}); try again later"), after_s)
-        if status in (401, 403):
-            return ProviderRefused(
-                f"{self.vendor} refuses the key, or the plan is without this data ({what}); check {self.key_variable}"
-            )
-        return ProviderRefused(f"{self.vendor} refuses {path} ({what}); check symbols, dates and --base-url")
-
-    def _said(self, body: bytes) -> str:
-        """``: `` and the vendor's own words, where there are any."""
-        content = _object(body) or {}
-        words = str(content.get("message") or content.get("error") or "").replace(self.hidden, "***")
-        return f": {words[:200]}" if words else ""
-
-
-def _object(body: bytes) -> Json | None:
-    """The JSON object that ``body`` is, or None."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the vendor asks to wait; a moment is counted from the moment it gives for its answer."""
-    asked = headers.get("Retry-After", "")
-    try:
-        seconds = float(asked)
-    except ValueError:
-        try:
-            until, now = parsedate_to_datetime(asked), parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            return None
-        seconds = until.timestamp() - now.timestamp()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
