@@ -1,5 +1,8 @@
 """Walk-forward folds: train | purge | validation | embargo | test, in sessions.
 
+Before a given first origin may lie burn-in folds: what they forecast is not published, it is what the ensemble
+of the first published fold has learnt from.
+
 Labels look up to the longest horizon ahead, so a training origin is used only if its label ends
 before validation begins, and a validation origin only if its label ends before the test begins: purge
 and embargo are at least the longest horizon. Look-back windows may cross an edge; labels may not.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +34,10 @@ class FoldConfig(Strict):
     max_train_sessions: int | None = Field(None, ge=60, description="Longest training range; None expands.")
     purge_sessions: int = Field(HORIZONS[-1], description="Sessions between train and validation.")
     embargo_sessions: int = Field(HORIZONS[-1], description="Sessions between validation and test.")
+    burn_in_sessions: int = Field(
+        500 + HORIZONS[-1], ge=0, description="Sessions forecast, not published, before a given first origin."
+    )
+    burn_in_fold_sessions: int = Field(260, ge=1, description="Most sessions of burn-in forecast by one fit.")
 
     @model_validator(mode="after")
     def _gaps_cover_the_longest_label(self) -> FoldConfig:
@@ -73,6 +81,7 @@ class Fold:
     ``test`` is None for the live fold, which trains up to the newest session (its validation tail is
     matured by then) and forecasts from that session. ``known_through`` is the last session that may be
     used by anything set at fold start: the session before the first test origin, or the newest one.
+    The forecasts of a ``burn_in`` fold only teach the ensemble.
     """
 
     index: int
@@ -80,6 +89,7 @@ class Fold:
     validation: SessionRange
     test: SessionRange | None
     known_through: date
+    burn_in: bool = False
 
     def __post_init__(self) -> None:
         ordered = self.train.last < self.validation.first <= self.validation.last <= self.known_through
@@ -90,6 +100,11 @@ class Fold:
     def is_live(self) -> bool:
         """True for the fold that makes tomorrow's forecasts."""
         return self.test is None
+
+    @property
+    def forecast_range(self) -> SessionRange:
+        """Where it forecasts from: the test range, or the newest session alone."""
+        return self.test or SessionRange(self.known_through, self.known_through)
 
     def to_json(self) -> dict[str, object]:
         """Plain values for a manifest."""
@@ -102,13 +117,16 @@ class Fold:
         }
 
 
-def make_folds(sessions: Sessions, config: FoldConfig, start: date | None = None, live: bool = False) -> list[Fold]:
+def make_folds(
+    sessions: Sessions, config: FoldConfig, start: date | None = None, live: bool = False, burn_in: bool = False
+) -> list[Fold]:
     """Cut ``sessions`` into folds whose test ranges tile the calendar without gaps.
 
     Args:
         sessions: exchange sessions, ascending, without gaps.
         start: first test origin; by default the newest ``config.count`` whole test ranges are used.
         live: add the live fold at the end.
+        burn_in: with a ``start``, put burn-in folds before it, as far as the history reaches.
 
     Raises:
         DataError: there is not enough history before the first test origin.
@@ -126,13 +144,28 @@ def make_folds(sessions: Sessions, config: FoldConfig, start: date | None = None
             "use a longer history, a later --start or fewer folds"
         )
     edges = [(a, min(a + config.test_sessions, total)) for a in range(first_test, total, config.test_sessions)]
-    folds = [_fold(i, sessions, config, a, b) for i, (a, b) in enumerate(edges)]
+    early = _burn_in_edges(first_test, config) if burn_in and start is not None else []
+    folds = [_fold(i, sessions, config, a, b, burn_in=i < len(early)) for i, (a, b) in enumerate(early + edges)]
     if live:
         folds.append(_fold(len(folds), sessions, config, total, None))
     return folds
 
 
-def _fold(index: int, sessions: Sessions, config: FoldConfig, test_first: int, test_end: int | None) -> Fold:
+def _burn_in_edges(first_test: int, config: FoldConfig) -> list[tuple[int, int]]:
+    """Test ranges that end where the first published one begins, of equal length to a session.
+
+    Less than one published test range of burn-in is not worth a fit of every model: then there is none.
+    """
+    length = min(config.burn_in_sessions, first_test - config.needed_sessions)
+    if length < config.test_sessions:
+        return []
+    pieces = -(-length // config.burn_in_fold_sessions)
+    return list(pairwise(first_test - length + length * piece // pieces for piece in range(pieces + 1)))
+
+
+def _fold(
+    index: int, sessions: Sessions, config: FoldConfig, test_first: int, test_end: int | None, burn_in: bool = False
+) -> Fold:
     """The fold whose first unseen session has position ``test_first``; ``test_end`` None makes it live."""
     validation_last = test_first - 1 - config.embargo_sessions
     validation_first = validation_last - config.validation_sessions + 1
@@ -150,4 +183,5 @@ def _fold(index: int, sessions: Sessions, config: FoldConfig, test_first: int, t
         validation=SessionRange(day(validation_first), day(validation_last)),
         test=None if test_end is None else SessionRange(day(test_first), day(test_end - 1)),
         known_through=day(test_first - 1),
+        burn_in=burn_in,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -100,10 +100,4 @@ def calibrate(forecasts: Forecasts, maps: Sequence[CalibrationMap]) -> Forecasts
         if map_ != IDENTITY:
             own_NQ = quantiles_NHQ[:, h]
             quantiles_NHQ[:, h] = shifted_to(own_NQ, map_.apply(probability_of_rise(own_NQ)))
-    return Forecasts(
-        model=forecasts.model,
-        horizons=forecasts.horizons,
-        symbol_N=forecasts.symbol_N,
-        origin_N=forecasts.origin_N,
-        quantiles_NHQ=quantiles_NHQ,
-    )
+    return replace(forecasts, quantiles_NHQ=quantiles_NHQ)

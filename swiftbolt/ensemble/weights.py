@@ -1,20 +1,18 @@
-"""One forecast out of several: quantiles averaged with weights learnt from matured forecasts.
+"""One forecast out of several: pooled with weights learnt from matured forecasts, calibrated, then widened.
 
-Weights minimise the CRPS of the averaged quantiles and are then drawn towards a prior, the more so the
-fewer independent outcomes there are. What was learnt is an ``EnsembleState``, a value that travels with
-a release. Knows nothing of folds: the caller hands in only what had matured.
-
-Source:
-    Lichtendahl, Grushka-Cockayne and Winkler (2013), "Is It Better to Average Probabilities or Quantiles?",
-    Management Science 59(7).
+Weights minimise the CRPS of the averaged quantiles, whichever pool they then serve. Each row counts in units of its
+own forecast's spread, so that a wild year does not outvote the calm ones. They are then drawn towards a prior, the
+more so the fewer independent outcomes there are. What was learnt is an ``EnsembleState``, a value that travels with a
+release. Knows nothing of folds: the caller hands in only what had matured.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -24,27 +22,33 @@ from threadpoolctl import threadpool_limits
 
 from swiftbolt.config import Strict
 from swiftbolt.ensemble.calibration import IDENTITY, CalibrationMap, calibrate, fit_calibration
+from swiftbolt.ensemble.conformal import CENTRAL, Widths, stretch, unchanged
+from swiftbolt.ensemble.pooling import Pool, pooled
 from swiftbolt.errors import ArtifactMismatch, ConfigError, DataError
-from swiftbolt.forecast import LEVELS, MODELS, Float64, Forecasts, crps_from_quantiles, probability_of_rise
+from swiftbolt.forecast import LEVELS, MODELS, Z_Q, Float64, Forecasts, crps_from_quantiles, probability_of_rise
 
 ENSEMBLE = "ensemble"
 KEYS = ["symbol", "origin"]
 
 
 class EnsembleConfig(Strict):
-    """How members are weighed, when the probability of a rise is calibrated, and what makes a signal."""
+    """How members are weighed and pooled, what is calibrated, and what makes a signal."""
 
+    pool: Pool = Field("quantiles", description="What is averaged: the members' quantiles, or (linear) probabilities.")
     prior: dict[str, float] = Field(
         default={"arima": 0.20, "xgboost": 0.35, "lstm": 0.25, "transformer": 0.20},
         description="Weights before anything has matured; those of absent members are shared out.",
     )
     min_weight_sessions: int = Field(500, ge=1, description="Matured sessions below which weights are the prior.")
     shrinkage_sessions: float = Field(
-        250.0, ge=0, description="Independent sessions at which fitted and prior weights count alike."
+        50.0, ge=0, description="Independent sessions at which fitted and prior weights count alike."
     )
     min_calibration_sessions: int = Field(500, ge=1, description="Matured sessions below which p_up stays as it is.")
     calibration_shift_sd: float = Field(0.1, gt=0, description="Prior spread of the map's intercept, in log odds.")
     calibration_slope_sd: float = Field(0.5, gt=0, description="Prior spread of the map's slope about one.")
+    conformal_gain: float = Field(
+        0.005, ge=0, description="Share of a gap in coverage that one session's outcomes close, over the horizon."
+    )
     confidence_threshold: float = Field(0.55, ge=0.5, le=1, description="Confidence below which a signal is HOLD.")
     round_trip_cost: float = Field(0.001, ge=0, lt=1, description="Cost of entering and leaving, as simple return.")
 
@@ -65,6 +69,8 @@ class EnsembleState:
         calibration: map of p_up at each horizon; the identity where nothing was learnt.
         calibrated: True if the maps were fitted.
         sessions: matured sessions seen per horizon.
+        pool: what the weights average.
+        widths: factors on the central intervals of each horizon; by default they stay as they are.
     """
 
     horizons: tuple[int, ...]
@@ -74,11 +80,20 @@ class EnsembleState:
     sessions: tuple[int, ...]
     confidence_threshold: float
     round_trip_cost: float
+    pool: Pool = "quantiles"
+    widths: Widths = ()
 
     def __post_init__(self) -> None:
-        lengths = {len(self.calibration), len(self.sessions), *(len(row) for row in self.weights.values())}
-        if not self.weights or lengths != {len(self.horizons)}:
+        if not self.widths:
+            object.__setattr__(self, "widths", unchanged(self.horizons))
+        each = (self.calibration, self.sessions, self.widths, *self.weights.values())
+        if not self.weights or {len(entries) for entries in each} != {len(self.horizons)}:
             raise DataError(f"ensemble: needs members, and one entry for each of the horizons {self.horizons}")
+        factors = [factor for row in self.widths for factor in row]
+        if {len(row) for row in self.widths} != {len(CENTRAL)} or not all(0 < f < math.inf for f in factors):
+            raise DataError(f"ensemble: widths must be {len(CENTRAL)} positive factors for every horizon")
+        if self.pool not in get_args(Pool):
+            raise DataError(f"ensemble: pool is {self.pool!r}, must be one of {', '.join(get_args(Pool))}")
         table_MH = np.array(list(self.weights.values()))
         if not (table_MH >= 0).all() or not np.allclose(table_MH.sum(axis=0), 1.0, rtol=0, atol=1e-9):
             raise DataError("ensemble: weights must not be negative and must sum to one at every horizon")
@@ -98,6 +113,8 @@ class EnsembleState:
             "sessions": self.sessions,
             "confidence_threshold": self.confidence_threshold,
             "round_trip_cost": self.round_trip_cost,
+            "pool": self.pool,
+            "widths": self.widths,
         }
         return json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
@@ -118,6 +135,8 @@ class EnsembleState:
                 sessions=tuple(int(count) for count in data["sessions"]),
                 confidence_threshold=float(data["confidence_threshold"]),
                 round_trip_cost=float(data["round_trip_cost"]),
+                pool=data["pool"],
+                widths=tuple(tuple(map(float, row)) for row in data["widths"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, DataError) as exc:
             raise ArtifactMismatch(f"not the state of an ensemble ({exc})") from exc
@@ -129,7 +148,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def combine(members: Mapping[str, Forecasts], state: EnsembleState) -> Forecasts:
-    """Average the members' quantiles and calibrate.
+    """Pool the members' distributions, calibrate, and stretch the intervals.
 
     A row is made for every symbol and origin that a weighted member has; where others lack it, the
     weights of those present are scaled up to one. Members the state does not know are left aside.
@@ -151,24 +170,27 @@ def combine(members: Mapping[str, Forecasts], state: EnsembleState) -> Forecasts
     for frame in frames:
         keys = keys.join(frame, on=KEYS, how="left", maintain_order="left")
 
-    weighted_NHQ = np.zeros((len(keys), len(state.horizons), len(LEVELS)))
-    total_NH = np.zeros((len(keys), len(state.horizons)))
-    for name, part in used:
+    quantiles_MNHQ = np.broadcast_to(Z_Q, (len(used), len(keys), len(state.horizons), len(LEVELS))).copy()
+    weights_MNH = np.zeros(quantiles_MNHQ.shape[:-1])
+    for m, (name, part) in enumerate(used):
         found = keys[name].is_not_null().to_numpy()
-        at_N = keys[name].drop_nulls().to_numpy()
-        weight_H = np.array(state.weights[name])
-        weighted_NHQ[found] += weight_H[:, None] * part.quantiles_NHQ[at_N]
-        total_NH[found] += weight_H
-    # Only members without any weight had these rows: there is nothing to average.
-    answered = (total_NH > 0).all(axis=1)
+        quantiles_MNHQ[m, found] = part.quantiles_NHQ[keys[name].drop_nulls().to_numpy()]
+        weights_MNH[m, found] = state.weights[name]
+    # Only members without any weight had the other rows: there is nothing to average.
+    answered = (weights_MNH.sum(axis=0) > 0).all(axis=1)
+    quantiles_MNHQ, weights_MNH = quantiles_MNHQ[:, answered], weights_MNH[:, answered]
+    weights_MNH = weights_MNH / weights_MNH.sum(axis=0)
     averaged = Forecasts(
         model=ENSEMBLE,
         horizons=state.horizons,
         symbol_N=np.array(keys["symbol"].to_list(), dtype=np.str_)[answered],
         origin_N=keys["origin"].to_numpy().astype("datetime64[D]")[answered],
-        quantiles_NHQ=weighted_NHQ[answered] / total_NH[answered, :, None],
+        quantiles_NHQ=np.stack(
+            [pooled(quantiles_MNHQ[:, :, h], weights_MNH[..., h], state.pool) for h in range(len(state.horizons))],
+            axis=1,
+        ),
     )
-    return calibrate(averaged, state.calibration)
+    return stretch(calibrate(averaged, state.calibration), state.widths)
 
 
 def fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, config: EnsembleConfig) -> EnsembleState:
@@ -201,13 +223,16 @@ def _fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, conf
         for h, part in enumerate(matured):
             independent = part.sessions / horizons[h]
             trust = independent / (independent + config.shrinkage_sessions)
-            weights_MH[:, h] = fit_weights(part.quantiles_MNQ, part.realized_N, prior_M, trust)
+            spread_N = _spread(pooled(part.quantiles_MNQ, prior_M[:, None], "quantiles"))
+            weights_MH[:, h] = fit_weights(
+                part.quantiles_MNQ / spread_N[:, None], part.realized_N / spread_N, prior_M, trust
+            )
     calibrated = min(sessions) >= config.min_calibration_sessions
     maps = [IDENTITY] * len(horizons)
     if calibrated:
         for h, part in enumerate(matured):
             maps[h] = fit_calibration(
-                probability_of_rise(np.tensordot(weights_MH[:, h], part.quantiles_MNQ, axes=1)),
+                probability_of_rise(pooled(part.quantiles_MNQ, weights_MH[:, h, None], config.pool)),
                 part.realized_N,
                 independent=part.sessions / horizons[h],
                 shift_sd=config.calibration_shift_sd,
@@ -221,6 +246,7 @@ def _fit_ensemble(members: Mapping[str, Forecasts], realized: pl.DataFrame, conf
         sessions=sessions,
         confidence_threshold=config.confidence_threshold,
         round_trip_cost=config.round_trip_cost,
+        pool=config.pool,
     )
 
 
@@ -238,6 +264,11 @@ def prior_weights(names: Iterable[str], prior: Mapping[str, float]) -> Float64:
     if prior_M.sum() <= 0:
         raise ConfigError("ensemble", "prior", f"gives no weight to any of {', '.join(names)}")
     return np.asarray(prior_M / prior_M.sum())
+
+
+def _spread(quantiles_NQ: Float64) -> Float64:
+    """Width of the central 90 % interval."""
+    return np.asarray(quantiles_NQ[:, LEVELS.index(0.95)] - quantiles_NQ[:, LEVELS.index(0.05)])
 
 
 def fit_weights(quantiles_MNQ: Float64, realized_N: Float64, prior_M: Float64, trust: float) -> Float64:

@@ -4,26 +4,27 @@ Where units run (an ``Executor``) and who trains networks (a ``NetworkTrainer``)
 numbers do not depend on them.
 
 The ensemble of a fold is set at fold start from forecasts that had matured by then: the validation
-forecasts of the first fold, and every earlier fold's test forecasts.
+forecasts of the first fold, and every earlier fold's test forecasts. Only the widths of its intervals go on
+learning inside a fold, session by session, from what has matured at each.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from swiftbolt.bars import Bars
-from swiftbolt.ensemble.weights import EnsembleState, combine, fit_ensemble
+from swiftbolt.ensemble.conformal import follow
+from swiftbolt.ensemble.weights import ENSEMBLE, EnsembleState, combine, fit_ensemble
 from swiftbolt.errors import InsufficientHistory, ModelError, SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.evaluation.units import Executor, Outcome, plan_units
-from swiftbolt.folds import Fold
+from swiftbolt.folds import Fold, SessionRange
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import forecast_as_known
 from swiftbolt.models.networks import NetworkTrainer, NeuralForecaster
@@ -93,7 +94,7 @@ def walk_forward(
     trainer: NetworkTrainer,
     progress: Progress,
 ) -> WalkForward:
-    """Fit every model on every fold and forecast every test origin.
+    """Fit every model on every fold and forecast every test origin; those of burn-in folds are not published.
 
     Raises:
         ModelError: no member produced a forecast on some fold, so that there is nothing to combine.
@@ -108,55 +109,93 @@ def walk_forward(
     failures.update(network_failures)
 
     realised = realised_outcomes(panel)
-    test_parts: list[pl.DataFrame] = []
-    drift_parts: list[pl.DataFrame] = []
     past: dict[str, list[Forecasts]] = defaultdict(list)
-    ensembles: dict[int, EnsembleState] = {}
-    live: dict[str, LiveModel] = {}
-    live_forecasts = pl.DataFrame()
+    parts: dict[int, dict[str, Forecasts]] = {}
+    states: dict[int, EnsembleState] = {}
     for fold in folds:
         members = {name: gathered[name, fold.index] for name in recipe.members if (name, fold.index) in gathered}
         if not members:
             raise ModelError(f"no model could be fitted on fold {fold.index}: {_first_reason(failures)}")
         if not past:
             for name, fitted in members.items():
-                past[name].append(fitted.between(fold.validation.first, fold.validation.last))
+                past[name].append(fitted.within(fold.validation))
         # A member that failed on every fold before has no past: none of them is weighed by what it did then.
-        state = fit_ensemble(
+        states[fold.index] = fit_ensemble(
             {name: Forecasts.concatenate([Forecasts.empty(name), *past[name]]) for name in members},
             realised.filter(pl.col("matured") <= fold.known_through),
             recipe.ensemble,
         )
-        ensembles[fold.index] = state
-        first, last = (
-            (fold.known_through, fold.known_through) if fold.test is None else (fold.test.first, fold.test.last)
-        )
-        parts = {name: fitted.between(first, last) for name, fitted in members.items()}
-        shown = {**parts, "ensemble": combine(parts, state)}
-        for name in BASELINES:
-            if (name, fold.index) in gathered:
-                shown[name] = gathered[name, fold.index].between(first, last)
+        parts[fold.index] = {name: fitted.within(fold.forecast_range) for name, fitted in members.items()}
+        if not fold.is_live:
+            for name, part in parts[fold.index].items():
+                past[name].append(part)
+
+    combined, states = _combine_folds(folds, parts, states, realised, recipe.ensemble.conformal_gain)
+    baselines = {key: fitted for key, fitted in gathered.items() if key[0] in BASELINES}
+    live: dict[str, LiveModel] = {}
+    live_forecasts = pl.DataFrame()
+    test_parts: list[pl.DataFrame] = []
+    drift_parts: list[pl.DataFrame] = []
+    for fold in folds:
+        shown = {
+            **parts[fold.index],
+            ENSEMBLE: combined[fold.index],
+            **{
+                name: fitted.within(fold.forecast_range)
+                for (name, index), fitted in baselines.items()
+                if index == fold.index
+            },
+        }
         if fold.is_live:
             live = {
-                name: LiveModel(files=fitted.files, forecasts=parts[name], notes=fitted.notes)
-                for name, fitted in members.items()
+                name: LiveModel(
+                    files=gathered[name, fold.index].files, forecasts=part, notes=gathered[name, fold.index].notes
+                )
+                for name, part in parts[fold.index].items()
             }
             live_forecasts = pl.concat([part.to_frame() for name, part in shown.items() if name != "naive_drift"])
-            continue
-        for name, part in parts.items():
-            past[name].append(part)
-        for name, part in shown.items():
-            frame = _with_outcomes(part, fold.index, realised)
-            (drift_parts if name == "naive_drift" else test_parts).append(frame)
+        elif not fold.burn_in:
+            for name, part in shown.items():
+                frame = _with_outcomes(part, fold.index, realised)
+                (drift_parts if name == "naive_drift" else test_parts).append(frame)
     return WalkForward(
         forecasts=_canonical(test_parts),
         drift=_canonical(drift_parts),
         live=live,
         live_forecasts=live_forecasts,
-        ensembles=ensembles,
+        ensembles=states,
         failures=failures,
         notes=tuple(sorted({note for fitted in gathered.values() for note in fitted.notes})),
     )
+
+
+def _combine_folds(
+    folds: Sequence[Fold],
+    parts: Mapping[int, Mapping[str, Forecasts]],
+    states: Mapping[int, EnsembleState],
+    realised: pl.DataFrame,
+    gain: float,
+) -> tuple[dict[int, Forecasts], dict[int, EnsembleState]]:
+    """The ensemble's forecasts, and its states with the widths that each fold starts from, by fold index."""
+    tested = [fold for fold in folds if not fold.is_live]
+    published, widths = follow(
+        Forecasts.concatenate(
+            [Forecasts.empty(ENSEMBLE), *(combine(parts[fold.index], states[fold.index]) for fold in tested)]
+        ),
+        realised,
+        gain=gain,
+        known_through=[fold.known_through for fold in folds],
+    )
+    widened = {
+        fold.index: replace(states[fold.index], widths=widths_HK) for fold, widths_HK in zip(folds, widths, strict=True)
+    }
+    combined = {
+        fold.index: combine(parts[fold.index], widened[fold.index])
+        if fold.is_live
+        else published.take(fold.forecast_range.mask(published.origin_N))
+        for fold in folds
+    }
+    return combined, widened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,9 +206,8 @@ class _Fitted:
     files: dict[str, bytes]
     notes: tuple[str, ...]
 
-    def between(self, first: date, last: date) -> Forecasts:
-        origins = self.forecasts.origin_N
-        return self.forecasts.take((origins >= np.datetime64(first)) & (origins <= np.datetime64(last)))
+    def within(self, origins: SessionRange) -> Forecasts:
+        return self.forecasts.take(origins.mask(self.forecasts.origin_N))
 
 
 def _gather(results: Sequence[Outcome]) -> dict[tuple[str, int], _Fitted]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,8 @@ def configs(draw: st.DrawFn) -> FoldConfig:
         max_train_sessions=draw(st.none() | st.integers(min_train, 300)),
         purge_sessions=draw(st.integers(LONGEST, 50)),
         embargo_sessions=draw(st.integers(LONGEST, 50)),
+        burn_in_sessions=draw(st.integers(0, 150)),
+        burn_in_fold_sessions=draw(st.integers(1, 150)),
     )
 
 
@@ -39,7 +43,8 @@ def cuts(draw: st.DrawFn) -> tuple[Sessions, FoldConfig, list[Fold], bool]:
     if draw(st.booleans()):
         ahead = draw(st.integers(1, 200))
         sessions = all_sessions()[begin : begin + needed + draw(st.integers(0, 200)) + ahead]
-        return sessions, config, make_folds(sessions, config, sessions[-ahead].astype(object), live=True), True
+        start = sessions[-ahead].astype(object)
+        return sessions, config, make_folds(sessions, config, start, live=True, burn_in=draw(st.booleans())), True
     extra = draw(st.integers(0, 200))
     sessions = all_sessions()[begin : begin + needed + config.count * config.test_sessions + extra]
     return sessions, config, make_folds(sessions, config, live=True), False
@@ -84,7 +89,10 @@ def test_test_ranges_tile_the_calendar_to_its_end(cut):
     edges = [(at(sessions, f.test.first), at(sessions, f.test.last)) for f in folds if f.test is not None]
     assert [first for first, _ in edges[1:]] == [last + 1 for _, last in edges[:-1]]
     assert edges[-1][1] == len(sessions) - 1
-    lengths = [last - first + 1 for first, last in edges]
+    taught = [last - first + 1 for (first, last), f in zip(edges, folds, strict=False) if f.burn_in]
+    assert sum(taught) == 0 or config.test_sessions <= sum(taught) <= config.burn_in_sessions
+    assert all(1 <= length <= config.burn_in_fold_sessions for length in taught)
+    lengths = [last - first + 1 for first, last in edges[len(taught) :]]
     assert set(lengths[:-1]) <= {config.test_sessions}
     assert 1 <= lengths[-1] <= config.test_sessions
     if not started:
@@ -107,9 +115,9 @@ def test_the_live_fold_is_the_last_knows_everything_and_its_validation_has_matur
 @given(cuts())
 def test_folds_ignore_every_session_after_their_test(cut):
     sessions, config, folds, _ = cut
-    first = folds[0]
+    first = next(fold for fold in folds if not fold.burn_in)
     shorter = sessions[: at(sessions, first.test.last) + 1]
-    assert make_folds(shorter, config, first.test.first)[0] == first
+    assert make_folds(shorter, config, first.test.first)[0] == replace(first, index=0)
 
 
 @settings(QUICK, max_examples=25)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtri
 from threadpoolctl import threadpool_limits
 
 from swiftbolt.config import load_config, parse_config
@@ -132,6 +133,28 @@ def test_an_ensemble_trusts_its_weights_by_independent_sessions():
     assert weights == pytest.approx([500 / 750, 100 / 350, 25 / 275], abs=0.01)
 
 
+def test_a_wild_stretch_does_not_outvote_the_calm_one():
+    # While it is calm the first hits to a hundredth of a percent and the second misses by 0.9; when wild, the reverse.
+    y_N = np.tile([0.01, -0.01], 300)
+    wild_N = np.arange(600) >= 400
+    scale_N = np.where(wild_N, 100.0, 1.0)
+    good, poor = 0.0001, 0.009
+    parts = {"arima": np.where(wild_N, poor, good), "lstm": np.where(wild_N, good, poor)}
+    members = {
+        name: Forecasts(
+            model=name,
+            horizons=HORIZONS,
+            symbol_N=np.full(600, "A"),
+            origin_N=DAYS,
+            quantiles_NHQ=np.repeat(normal_quantiles(scale_N * (y_N + miss_N), scale_N * 0.001)[:, None], 3, axis=1),
+        )
+        for name, miss_N in parts.items()
+    }
+    config = EnsembleConfig(prior={"arima": 0.5, "lstm": 0.5}, shrinkage_sessions=0)
+    # Two thirds of the sessions are calm; in returns, the errors of the others are a hundred times as large.
+    assert min(fit_ensemble(members, realized(scale_N * y_N), config).weights["arima"]) > 0.7
+
+
 def test_only_rows_that_every_member_has_and_that_matured_teach_anything():
     members = {"arima": forecasts("arima", np.zeros(30)), "lstm": forecasts("lstm", np.zeros(20))}
     outcome = realized(np.zeros(30)).with_columns(
@@ -178,6 +201,34 @@ def test_combination_averages_quantiles():
     assert combined.quantiles_NHQ[0, 0] == pytest.approx(normal_quantiles(np.float64(0.025), np.float64(0.0175)))
 
 
+def test_a_linear_pool_averages_probabilities():
+    members = {"arima": forecasts("arima", [-0.1], 0.01), "lstm": forecasts("lstm", [0.1], 0.01)}
+    combined = combine(members, replace(state({"arima": 0.3, "lstm": 0.7}), pool="linear"))
+    # Far apart, each member is alone on its side: the 25 % quantile of the whole is the first's at 25/30.
+    found_Q = combined.quantiles_NHQ[0, 0]
+    assert found_Q[0] == pytest.approx(-0.1 + 0.01 * ndtri(0.025 / 0.3), abs=1e-6)
+    assert found_Q[2] == pytest.approx(-0.1 + 0.01 * ndtri(0.25 / 0.3), abs=1e-6)
+    assert found_Q[5] == pytest.approx(0.1 + 0.01 * ndtri(1 - 0.05 / 0.7), abs=1e-6)
+
+
+def test_a_linear_pool_of_equal_members_or_of_one_is_that_member():
+    one = forecasts("arima", [0.01, 0.02])
+    members = {"arima": one, "lstm": forecasts("lstm", [0.01], days=DAYS[:1])}
+    found = combine(members, replace(state({"arima": 0.3, "lstm": 0.7}), pool="linear"))
+    assert found.quantiles_NHQ == pytest.approx(one.quantiles_NHQ, abs=1e-15)
+
+
+def test_combination_stretches_the_intervals_after_calibration_and_keeps_its_probability():
+    members = {"arima": forecasts("arima", [0.004], 0.01)}
+    maps = [CalibrationMap(intercept=0.1, slope=0.5)] * 3
+    plain = combine(members, state({"arima": 1.0}, maps))
+    wider = combine(members, replace(state({"arima": 1.0}, maps), widths=((1.0, 1.2, 1.5),) * 3))
+    assert wider.p_up_NH == pytest.approx(plain.p_up_NH, abs=1e-9)
+    before_Q, after_Q = plain.quantiles_NHQ[0, 0], wider.quantiles_NHQ[0, 0]
+    for (low, high), factor in (((2, 4), 1.0), ((1, 5), 1.2), ((0, 6), 1.5)):
+        assert after_Q[high] - after_Q[low] == pytest.approx(factor * (before_Q[high] - before_Q[low]))
+
+
 def test_a_missing_member_leaves_its_weight_to_the_others_row_by_row():
     members = {
         "arima": forecasts("arima", [0.01, 0.01, 0.01]),
@@ -190,10 +241,12 @@ def test_a_missing_member_leaves_its_weight_to_the_others_row_by_row():
     assert combined.quantiles_NHQ[:, 0, MEDIAN] == pytest.approx(expected)
 
 
-def test_a_row_combined_alone_has_the_bits_it_has_among_many():
+@pytest.mark.parametrize("pool", ["quantiles", "linear"])
+def test_a_row_combined_alone_has_the_bits_it_has_among_many(pool):
     rng = np.random.default_rng(0)
     members = {name: forecasts(name, rng.normal(0, 0.01, 50)) for name in ("transformer", "arima", "lstm")}
     weights = state({"lstm": 0.3, "arima": 0.5, "transformer": 0.2}, [CalibrationMap(intercept=0.05, slope=0.8)] * 3)
+    weights = replace(weights, pool=pool, widths=((1.1, 0.9, 1.2),) * 3)
     many = combine(members, weights)
     alone = combine({name: part.take(np.array([17])) for name, part in reversed(members.items())}, weights)
     assert np.array_equal(alone.quantiles_NHQ[0], many.quantiles_NHQ[17])
@@ -230,6 +283,8 @@ def test_the_state_survives_json_and_pickling_bit_for_bit():
         sessions=(610, 606, 591),
         confidence_threshold=0.55,
         round_trip_cost=0.001,
+        pool="linear",
+        widths=((0.1 + 0.2, 1.0, 1 / 7), (1.0, 1.1, 1.2), (1.0, 1.0, 1.0)),
     )
     assert EnsembleState.from_json(odd.to_json()) == odd
     assert EnsembleState.from_json(odd.to_json()).to_json() == odd.to_json()
@@ -247,6 +302,25 @@ def test_what_is_not_a_state_is_refused(text):
 def test_weights_off_the_simplex_are_refused(weights):
     with pytest.raises(DataError):
         state(weights)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": ((1.0, 1.0, 1.0),) * 2},
+        {"widths": ((1.0, 1.0),) * 3},
+        {"widths": ((1.0, 1.0, 0.0),) * 3},
+        {"widths": ((1.0, 1.0, float("inf")),) * 3},
+        {"pool": "median"},
+    ],
+)
+def test_widths_that_are_not_positive_factors_for_every_horizon_and_unknown_pools_are_refused(changes):
+    with pytest.raises(DataError, match="ensemble: "):
+        replace(state({"arima": 1.0}), **changes)
+
+
+def test_a_state_that_was_told_no_widths_leaves_intervals_as_they_are():
+    assert state({"arima": 1.0}).widths == ((1.0, 1.0, 1.0),) * 3
 
 
 def test_the_shipped_ensemble_configuration_is_the_default_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -61,6 +62,39 @@ def test_with_a_start_the_tests_tile_from_it_and_the_last_may_be_short():
 def test_a_start_that_is_no_session_means_the_next_one():
     folds = make_folds(SESSIONS, SMALL, start=date(2001, 9, 12))
     assert folds[0].test.first == date(2001, 9, 17)
+
+
+BURNT = SMALL.model_copy(update={"burn_in_sessions": 90, "burn_in_fold_sessions": 60})
+
+
+def test_burn_in_folds_of_equal_length_end_where_the_given_first_origin_begins():
+    start = SESSIONS[300].astype(object)
+    *taught, first, second = make_folds(SESSIONS[:360], BURNT, start=start, burn_in=True)
+    assert [(position(f.test.first), position(f.test.last)) for f in taught] == [(210, 254), (255, 299)]
+    assert [f.burn_in for f in (*taught, first, second)] == [True, True, False, False]
+    assert [f.index for f in (*taught, first, second)] == [0, 1, 2, 3]
+    # Published folds are cut as they are without.
+    plain = make_folds(SESSIONS[:360], BURNT, start=start)
+    assert [replace(f, index=f.index - 2) for f in (first, second)] == plain
+
+
+def test_the_default_burn_in_lets_500_sessions_mature_at_the_longest_horizon_and_costs_two_fits():
+    config = FoldConfig()
+    taught = [f for f in make_folds(SESSIONS, config, start=SESSIONS[2000].astype(object), burn_in=True) if f.burn_in]
+    assert len(taught) == 2
+    assert position(taught[0].test.first) == 2000 - 500 - 20
+
+
+@pytest.mark.parametrize(("start", "expected"), [(170, [140]), (169, []), (215, [140, 177])])
+def test_a_burn_in_is_as_long_as_the_history_allows_and_none_where_it_would_be_shorter_than_a_test(start, expected):
+    folds = make_folds(SESSIONS[:300], BURNT, start=SESSIONS[start].astype(object), burn_in=True)
+    assert [position(f.test.first) for f in folds if f.burn_in] == expected
+
+
+def test_there_is_no_burn_in_where_it_is_not_asked_for_or_no_first_origin_is_given():
+    assert not any(f.burn_in for f in make_folds(SESSIONS, BURNT, burn_in=True))
+    none = BURNT.model_copy(update={"burn_in_sessions": 0})
+    assert not any(f.burn_in for f in make_folds(SESSIONS, none, start=date(2005, 1, 3), burn_in=True))
 
 
 def test_a_longest_training_range_moves_along():

@@ -13,13 +13,14 @@ from support.recipes import tiny_recipe
 
 from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import Bars
+from swiftbolt.ensemble.weights import combine
 from swiftbolt.errors import ModelError
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, SerialExecutor, Unit
 from swiftbolt.evaluation.walk_forward import WalkForward, realised_outcomes, split_by_history, walk_forward
 from swiftbolt.features.engine import build_panel
-from swiftbolt.folds import make_folds
-from swiftbolt.forecast import QUANTILE_COLUMNS
+from swiftbolt.folds import Fold, make_folds
+from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.networks import InProcessTrainer
 from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.panel import Panel
@@ -120,6 +121,57 @@ def test_nothing_after_a_fold_starts_changes_its_weights_and_nothing_after_an_or
     assert honest.forecasts.filter(known).select(columns).equals(changed.forecasts.filter(known).select(columns))
     assert not honest.forecasts.select(columns).equals(changed.forecasts.select(columns))
     assert honest.ensembles == changed.ensembles
+
+
+@pytest.fixture(scope="module")
+def burnt(panel: Panel) -> tuple[WalkForward, list[Fold]]:
+    recipe = tiny_recipe("arima")
+    config = recipe.folds.model_copy(update={"burn_in_sessions": 60, "burn_in_fold_sessions": 30})
+    folds = make_folds(panel.sessions, config, panel.sessions[700].astype(object), live=True, burn_in=True)
+    result = walk_forward(
+        panel, folds, recipe, executor=SerialExecutor(), trainer=InProcessTrainer(), progress=Silent()
+    )
+    return result, folds
+
+
+def test_burn_in_folds_teach_the_ensemble_and_are_not_published(
+    panel: Panel, burnt: tuple[WalkForward, list[Fold]]
+) -> None:
+    result, folds = burnt
+    assert [fold.burn_in for fold in folds] == [True, True, False, False, False]
+    assert result.forecasts["origin"].min() == panel.sessions[700].astype(object)
+    assert sorted(result.forecasts["fold"].unique()) == [2, 3]
+    # Forty sessions of validation and sixty of burn-in, of which the last one has not matured.
+    assert result.ensembles[2].sessions[0] == 40 + 60 - 1
+    assert result.ensembles[2].calibrated
+
+
+def test_widths_follow_the_misses_from_session_to_session_and_a_fold_starts_from_what_had_matured(
+    panel: Panel, burnt: tuple[WalkForward, list[Fold]]
+) -> None:
+    result, _ = burnt
+    first, second, third = (result.ensembles[i].widths for i in (0, 1, 2))
+    assert first == ((1.0, 1.0, 1.0),) * 3
+    assert first != second != third
+    # ARIMA-GARCH alone: but for calibration and widths the ensemble is that member.
+    by_model = result.forecasts.filter((pl.col("symbol") == "AA") & (pl.col("horizon") == 1) & (pl.col("fold") == 2))
+    spread = {
+        name: (part["q_0.975"] - part["q_0.025"]).to_numpy()
+        for (name,), part in by_model.group_by("model", maintain_order=True)
+    }
+    factors = spread["ensemble"] / spread["arima"]
+    # The first session of the fold has learnt one outcome more than the fold's state.
+    assert factors[0] != pytest.approx(third[0][2], abs=1e-9)
+    assert factors[0] == pytest.approx(third[0][2], abs=0.1)
+    assert (np.abs(np.diff(factors)) > 1e-5).all()
+
+
+def test_the_state_of_the_live_fold_makes_the_live_forecasts(burnt: tuple[WalkForward, list[Fold]]) -> None:
+    result, folds = burnt
+    again = combine({name: model.forecasts for name, model in result.live.items()}, result.ensembles[folds[-1].index])
+    published = Forecasts.from_frame(result.live_forecasts.filter(pl.col("model") == "ensemble"))
+    assert again == published
+    assert result.ensembles[folds[-1].index].widths != ((1.0, 1.0, 1.0),) * 3
 
 
 def _noise_after(bars: Bars, cut: date) -> Bars:
