@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +23,7 @@ import ray.train.torch
 import torch.distributed
 from torch import Tensor
 
+from cluster.train_runs import in_background, set_environment
 from swiftbolt.errors import ModelError, SwiftBoltError
 from swiftbolt.models.networks import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
@@ -33,10 +32,6 @@ from swiftbolt.panel import Panel
 _RUN_FILE = "run.json"
 _WORKER_FAILURES = 3
 _POLL_S = 0.25
-# Ray Train reads these in the driver and hands them to its controller. A finished worker is noticed sooner than after
-# the usual two seconds; on one machine there is no node whose withdrawal could be foreseen.
-_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
-_ONE_NODE_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +71,8 @@ class RayNetworkTrainer:
             raise ValueError(f"a job asks for more threads than the {self.cpus_per_worker:g} CPUs of a worker")
         folders = [self.storage_path / self.run_name / _folder(index) for index in range(len(jobs))]
         self._refuse_other_run(folders[0], self._digest(panel, jobs))
-        _set_environment()
-        result = _in_background(self._trainer(panel, jobs).fit)
+        set_environment()
+        result = in_background(self._trainer(panel, jobs).fit)
         told = 0
         while not result.done():
             wait([result], timeout=_POLL_S)
@@ -122,13 +117,6 @@ class RayNetworkTrainer:
     def _refuse_other_run(self, folder: Path, digest: str) -> None:
         if (folder / _RUN_FILE).exists() and _read_digest(folder) != digest:
             raise ValueError(f"{folder.parent} holds the networks of another run: choose another run name")
-
-
-def _set_environment() -> None:
-    """What the user has set stays."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    for name, value in (_ENVIRONMENT | (_ONE_NODE_ENVIRONMENT if len(nodes) == 1 else {})).items():
-        os.environ.setdefault(name, value)
 
 
 def _train_jobs(config: dict[str, Any]) -> SwiftBoltError | None:
@@ -191,18 +179,3 @@ def _read(folder: Path) -> dict[str, bytes]:
 
 def _read_digest(folder: Path) -> str:
     return str(json.loads((folder / _RUN_FILE).read_bytes())["digest"])
-
-
-def _in_background(work: Callable[[], Any]) -> Future[Any]:
-    """Run ``work`` in a daemon thread: an interrupt reaches the caller at once, and Ray's own handler of
-    interrupts, which it installs for good on the main thread, stays out."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as exc:  # noqa: BLE001 - handed to the caller by future.result()
-            future.set_exception(exc)
-
-    threading.Thread(target=run, name="ray-train", daemon=True).start()
-    return future

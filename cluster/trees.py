@@ -1,6 +1,6 @@
 """Boosted trees grown by Ray Train: the library's boosting on one or several workers, for panels beyond one machine.
 
-Each worker holds its share of the examples only; histograms, quantiles and the validation loss are added up over all.
+Each worker holds its share of the examples only; histograms and the validation loss are added up over all of them.
 A run that lost a worker grows its trees again, from the first.
 """
 
@@ -16,7 +16,7 @@ import ray
 import ray.train
 import ray.train.xgboost
 
-from cluster.networks import _in_background, _set_environment
+from cluster.train_runs import in_background, set_environment
 from swiftbolt.errors import ModelError
 from swiftbolt.folds import Fold
 from swiftbolt.models.boosted_trees import BoostedTrees, BoostingJob, GrownTrees, grow
@@ -29,8 +29,8 @@ _WORKER_FAILURES = 3
 class RayTreesTrainer:
     """Fits a pooled ``BoostedTrees`` whose trees are grown by Ray Train's workers.
 
-    One worker gives the very trees that growing in-process gives. Of several, each bins, samples and weighs its own
-    share, so that their trees are others of the same quality.
+    One worker gives the very trees that growing in-process gives. Several sample rows each from its own share, and a
+    leaf's quantile is the mean of theirs: such trees differ from the others about as much as those of another seed do.
 
     Attributes:
         num_workers: processes that share the examples.
@@ -59,11 +59,11 @@ class RayTreesTrainer:
 
     def _grow_all(self, jobs: Iterable[BoostingJob]) -> list[GrownTrees]:
         """One run grows all jobs one after another, because starting workers costs seconds."""
-        _set_environment()
+        set_environment()
         # Shares are stored one job at a time, so that this process never holds the examples of two.
         shares = [[ray.put(job.share(rank, self.num_workers)) for rank in range(self.num_workers)] for job in jobs]
         try:
-            result = _in_background(self._trainer(shares).fit).result()
+            result = in_background(self._trainer(shares).fit).result()
         except ray.train.TrainingFailedError as exc:
             raise ModelError(f"Ray Train gave up after losing workers {_WORKER_FAILURES + 1} times: {exc}") from exc
         grown: list[GrownTrees] = result.return_value

@@ -12,7 +12,7 @@ from swiftbolt import __version__
 from swiftbolt.console import note, print_line
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.verbs import evaluation, features, ingest, local, machine, releases, vendors
+from swiftbolt.verbs import certify, evaluation, features, ingest, local, machine, releases, vendors
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
 VERBS: tuple[Callable[..., None], ...] = (
@@ -23,6 +23,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     vendors.stream,
     features.features,
     evaluation.evaluate,
+    certify.certify,
     machine.retrain,
     releases.runs,
     releases.releases,

@@ -4,13 +4,16 @@ The target is the cumulative log return over ``sigma sqrt(h)``, so that one mode
 shares. Boosting starts from the training range's own quantiles of that target: without a single tree
 the forecast is a sensible unconditional one, and every tree has to earn its place on the validation
 range. One booster per horizon holds all seven quantiles.
+
+What is grown is described by ``BoostingJob``s, so that it can be grown here or, by the shares of several
+workers, elsewhere (``cluster.trees``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
@@ -24,12 +27,18 @@ from swiftbolt.errors import ArtifactMismatch, InsufficientHistory
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, LEVELS, Float64, Forecasts, crps_from_quantiles, uncrossed
 from swiftbolt.models.base import Model, Scope
+from swiftbolt.models.explanations import Explanation, Importance, explanation_of, importance_of, mean_importance
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import panel_volatility
 from swiftbolt.sessions import Sessions
 from swiftbolt.windows import train_rows, validation_rows
 
 Rows = NDArray[np.int64]
+Labelled = tuple[Rows, Float64]  # with their scaled targets
+
+MEDIAN = LEVELS.index(0.5)
+# Validation rows, evenly spaced, over which contributions are averaged: exact ones cost a microsecond a row and tree.
+IMPORTANCE_ROWS = 500
 
 
 class BoostedTreesConfig(Strict):
@@ -49,6 +58,95 @@ class BoostedTreesConfig(Strict):
     threads: int = Field(1, ge=1, description="Threads of one fit; results do not depend on it.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """Features (N, F) and the scaled returns they are to foretell."""
+
+    features_NF: NDArray[np.float32]
+    target_N: Float64
+
+    def share(self, rank: int, world_size: int) -> Examples:
+        """Every ``world_size``-th example: neighbouring sessions of a symbol go to different workers."""
+        return Examples(
+            features_NF=np.ascontiguousarray(self.features_NF[rank::world_size]),
+            target_N=self.target_N[rank::world_size],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BoostingJob:
+    """All that one horizon's trees depend on.
+
+    Attributes:
+        start_Q: quantiles of the scaled return where boosting starts.
+        train: examples to learn from.
+        held: examples to stop on.
+    """
+
+    config: BoostedTreesConfig
+    seed: int
+    start_Q: Float64
+    train: Examples
+    held: Examples
+
+    def share(self, rank: int, world_size: int) -> BoostingJob:
+        """What one of several workers holds of it."""
+        return replace(self, train=self.train.share(rank, world_size), held=self.held.share(rank, world_size))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrownTrees:
+    """Trees up to the best round, as UBJ, and their CRPS on the examples held back."""
+
+    ubj: bytes
+    loss: float
+
+
+GrowAll = Callable[[Iterable[BoostingJob]], list[GrownTrees]]
+"""Grows the trees of every job, in order. Jobs are large: they come one at a time and need not be kept."""
+
+
+def grow(job: BoostingJob) -> GrownTrees:
+    """Boost until validation stops to improve.
+
+    Within a communicator of several workers each grows from its own share, and all return the same trees.
+    """
+    config = job.config
+    shared = {"max_bin": config.max_bin, "nthread": config.threads}
+    train, held = (
+        {"data": part.features_NF, "label": part.target_N, "base_margin": _tiled(job.start_Q, len(part.target_N))}
+        for part in (job.train, job.held)
+    )
+    data = xgb.QuantileDMatrix(**train, **shared)
+    booster = xgb.train(
+        {
+            "objective": "reg:quantileerror",
+            "quantile_alpha": list(LEVELS),
+            "tree_method": "hist",
+            "learning_rate": config.learning_rate,
+            "max_depth": config.max_depth,
+            "subsample": config.subsample,
+            "colsample_bytree": config.colsample,
+            "min_child_weight": config.min_child_weight,
+            "reg_lambda": config.reg_lambda,
+            "seed": job.seed,
+            **shared,
+        },
+        data,
+        num_boost_round=config.rounds,
+        evals=[(xgb.QuantileDMatrix(**held, ref=data, **shared), "validation")],
+        early_stopping_rounds=config.early_stopping_rounds,
+        verbose_eval=False,
+    )
+    best = booster[: booster.best_iteration + 1]
+    return GrownTrees(ubj=bytes(best.save_raw("ubj")), loss=2.0 * float(booster.best_score))
+
+
+def grow_here(jobs: Iterable[BoostingJob]) -> list[GrownTrees]:
+    """A ``GrowAll`` in this process."""
+    return [grow(job) for job in jobs]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HorizonTrees:
     """What was fitted for one horizon.
@@ -56,20 +154,31 @@ class HorizonTrees:
     Attributes:
         start_Q: quantiles of the scaled target in the training range, where boosting starts.
         booster: the trees kept, or None where no tree improved on ``start_Q`` in validation.
-        gain: mean gain of the splits on each feature that has one.
+        importance: of the features the trees use.
     """
 
     start_Q: Float64
     booster: Any
-    gain: dict[str, float]
+    importance: Importance
 
     def predict(self, features_NF: NDArray[np.float32], threads: int) -> Float64:
         """Increasing quantiles of the scaled target, (N, Q)."""
-        start_NQ = np.tile(self.start_Q, (len(features_NF), 1))
+        start_NQ = _tiled(self.start_Q, len(features_NF))
         if self.booster is None or not len(features_NF):
             return uncrossed(start_NQ)
         data = xgb.DMatrix(features_NF, base_margin=start_NQ, nthread=threads)
         return uncrossed(np.asarray(self.booster.predict(data), dtype=np.float64))
+
+    def contributions(self, features_NF: NDArray[np.float32], threads: int) -> Float64:
+        """What each feature, and last the base, adds to the median of the scaled target; (N, F + 1)."""
+        count, features = features_NF.shape
+        if self.booster is None or not count:
+            return np.tile(np.append(np.zeros(features), self.start_Q[MEDIAN]), (count, 1))
+        data = xgb.DMatrix(features_NF, base_margin=_tiled(self.start_Q, count), nthread=threads)
+        parts_NQF = np.asarray(self.booster.predict(data, pred_contribs=True), dtype=np.float64)
+        # Where quantiles cross, sorting makes another one the median.
+        middle_N = np.argsort(parts_NQF.sum(axis=-1), axis=1)[:, MEDIAN]
+        return np.asarray(parts_NQF[np.arange(count), middle_N])
 
 
 class BoostedTrees(Model):
@@ -95,7 +204,11 @@ class BoostedTrees(Model):
         return self.config.scope
 
     def fit(self, panel: Panel, fold: Fold, *, seed: int) -> None:
-        """Fit every horizon on the fold.
+        """Fit every horizon on the fold, in this process; see ``fit_by``."""
+        self.fit_by(grow_here, panel, fold, seed=seed)
+
+    def fit_by(self, grow_all: GrowAll, panel: Panel, fold: Fold, *, seed: int) -> None:
+        """Fit every horizon on the fold, by whoever grows the trees.
 
         Raises:
             InsufficientHistory: fewer than ``min_rows`` training rows or no validation row; with several
@@ -104,86 +217,64 @@ class BoostedTrees(Model):
         self._spec_hash = panel.spec_hash
         if self.scope == "universe":
             who = panel.symbols[0] if len(panel.symbols) == 1 else f"a pool of {len(panel.symbols)} symbols"
-            self._trees = {"": self._fit_pool(panel, fold, seed, who)}
+            self._trees = {"": self._fit_pool(grow_all, panel, fold, seed, who)}
             return
         self._trees, too_short = {}, []
         for symbol in panel.symbols:
             try:
-                self._trees[symbol] = self._fit_pool(panel.select([symbol]), fold, seed, symbol)
+                self._trees[symbol] = self._fit_pool(grow_all, panel.select([symbol]), fold, seed, symbol)
             except InsufficientHistory as exc:
                 too_short.append(exc)
         if not self._trees:
             raise too_short[0] if too_short else InsufficientHistory("an empty panel", self.config.min_rows, 0)
         self.notes += [f"xgboost left out {exc}" for exc in too_short]
 
-    def _fit_pool(self, panel: Panel, fold: Fold, seed: int, who: str) -> dict[int, HorizonTrees]:
+    def importance(self) -> dict[int, Importance]:
+        """Of each horizon; of symbols fitted apart, the mean over them."""
+        pools = self._trees.values()
+        return {horizon: mean_importance([trees[horizon].importance for trees in pools]) for horizon in HORIZONS}
+
+    def _fit_pool(self, grow_all: GrowAll, panel: Panel, fold: Fold, seed: int, who: str) -> dict[int, HorizonTrees]:
         sigma_R = panel_volatility(panel)
         usable_R = np.isfinite(sigma_R) & np.isfinite(panel.features_RF).all(axis=1)
         rows_B, y_BH = train_rows(panel, fold)
         held_B, held_y_BH = validation_rows(panel, fold)
-        fitted = {}
+        parts = []
         for h, horizon in enumerate(HORIZONS):
-            train = _examples(rows_B, y_BH[:, h], horizon, sigma_R, usable_R)
-            held = _examples(held_B, held_y_BH[:, h], horizon, sigma_R, usable_R)
+            train = _labelled(rows_B, y_BH[:, h], horizon, sigma_R, usable_R)
+            held = _labelled(held_B, held_y_BH[:, h], horizon, sigma_R, usable_R)
             if len(train[0]) < self.config.min_rows:
                 raise InsufficientHistory(f"{who} (training at horizon {horizon})", self.config.min_rows, len(train[0]))
             if not len(held[0]):
                 raise InsufficientHistory(f"{who} (validation at horizon {horizon})", 1, 0)
-            fitted[horizon] = self._fit_horizon(panel, train, held, seed)
-        return fitted
-
-    def _fit_horizon(
-        self, panel: Panel, train: tuple[Rows, Float64], held: tuple[Rows, Float64], seed: int
-    ) -> HorizonTrees:
-        rows_N, target_N = train
-        held_rows_M, held_target_M = held
-        start_Q = uncrossed(np.quantile(target_N, LEVELS))
-        shared = {"max_bin": self.config.max_bin, "nthread": self.config.threads}
-        data = xgb.QuantileDMatrix(
-            panel.features_RF[rows_N], target_N, base_margin=np.tile(start_Q, (len(rows_N), 1)), **shared
+            parts.append((uncrossed(np.quantile(train[1], LEVELS)), train, held))
+        grown = grow_all(
+            BoostingJob(
+                config=self.config,
+                seed=seed,
+                start_Q=start_Q,
+                train=Examples(features_NF=panel.features_RF[train[0]], target_N=train[1]),
+                held=Examples(features_NF=panel.features_RF[held[0]], target_N=held[1]),
+            )
+            for start_Q, train, held in parts
         )
-        held_data = xgb.QuantileDMatrix(
-            panel.features_RF[held_rows_M],
-            held_target_M,
-            base_margin=np.tile(start_Q, (len(held_rows_M), 1)),
-            ref=data,
-            **shared,
-        )
-        booster = xgb.train(
-            self._parameters(seed),
-            data,
-            num_boost_round=self.config.rounds,
-            evals=[(held_data, "validation")],
-            early_stopping_rounds=self.config.early_stopping_rounds,
-            verbose_eval=False,
-        )
-        # XGBoost knows only models of one round or more; none at all may be the best.
-        unconditional = float(np.mean(crps_from_quantiles(np.tile(start_Q, (len(held_target_M), 1)), held_target_M)))
-        if unconditional <= 2.0 * booster.best_score:
-            return HorizonTrees(start_Q=start_Q, booster=None, gain={})
-        best = booster[: booster.best_iteration + 1]
-        gain: dict[str, Any] = best.get_score(importance_type="gain")
-        return HorizonTrees(
-            start_Q=start_Q,
-            booster=best,
-            gain={name: float(gain[f"f{f}"]) for f, name in enumerate(panel.feature_names) if f"f{f}" in gain},
-        )
-
-    def _parameters(self, seed: int) -> dict[str, Any]:
         return {
-            "objective": "reg:quantileerror",
-            "quantile_alpha": list(LEVELS),
-            "tree_method": "hist",
-            "learning_rate": self.config.learning_rate,
-            "max_depth": self.config.max_depth,
-            "subsample": self.config.subsample,
-            "colsample_bytree": self.config.colsample,
-            "min_child_weight": self.config.min_child_weight,
-            "reg_lambda": self.config.reg_lambda,
-            "max_bin": self.config.max_bin,
-            "nthread": self.config.threads,
-            "seed": seed,
+            horizon: self._kept(panel, start_Q, held, trees)
+            for horizon, (start_Q, _, held), trees in zip(HORIZONS, parts, grown, strict=True)
         }
+
+    def _kept(self, panel: Panel, start_Q: Float64, held: Labelled, grown: GrownTrees) -> HorizonTrees:
+        """The trees, unless none at all are better in validation: XGBoost knows only models of one round or more."""
+        rows_N, target_N = held
+        start = HorizonTrees(start_Q=start_Q, booster=None, importance=Importance(gain={}, shap={}))
+        if float(np.mean(crps_from_quantiles(_tiled(start_Q, len(target_N)), target_N))) <= grown.loss:
+            return start
+        trees = replace(start, booster=_booster(grown.ubj, self.config.threads))
+        every = -(-len(rows_N) // IMPORTANCE_ROWS)
+        contributions_NF = trees.contributions(panel.features_RF[rows_N[::every]], self.config.threads)[:, :-1]
+        score: dict[str, Any] = trees.booster.get_score(importance_type="gain")
+        gain = {name: score[f"f{f}"] for f, name in enumerate(panel.feature_names) if f"f{f}" in score}
+        return replace(trees, importance=importance_of(gain, panel.feature_names, contributions_NF))
 
     def forecast(self, panel: Panel, origins: Sessions) -> Forecasts:
         """Forecasts at every origin with finite features and volatility, of symbols the model was fitted for.
@@ -191,33 +282,73 @@ class BoostedTrees(Model):
         Raises:
             ArtifactMismatch: the panel holds other features than the model was fitted on.
         """
-        if panel.spec_hash != self._spec_hash:
-            raise ArtifactMismatch(f"xgboost was fitted on features {self._spec_hash}, not {panel.spec_hash}")
-        sigma_R = panel_volatility(panel)
-        usable_R = np.isfinite(sigma_R) & np.isfinite(panel.features_RF).all(axis=1)
-        rows_N = panel.rows_at(origins)
-        rows_N = rows_N[usable_R[rows_N]]
-        symbol_N = np.array(panel.symbols, dtype=np.str_)[panel.symbol_R[rows_N]]
-        if self.scope == "symbol":
-            fitted_N = np.isin(symbol_N, list(self._trees))
-            rows_N, symbol_N = rows_N[fitted_N], symbol_N[fitted_N]
-        quantiles_NHQ = np.empty((len(rows_N), len(HORIZONS), len(LEVELS)))
-        for key, trees in self._trees.items():
-            mine_N = np.full(len(rows_N), True) if key == "" else symbol_N == key
-            rows_M = rows_N[mine_N]
-            for h, horizon in enumerate(HORIZONS):
-                scaled_MQ = trees[horizon].predict(panel.features_RF[rows_M], self.config.threads)
-                quantiles_NHQ[mine_N, h] = scaled_MQ * (sigma_R[rows_M] * np.sqrt(horizon))[:, None]
+        rows_N, sigma_N = self._forecastable(panel, panel.rows_at(origins))
         return Forecasts(
             model=self.name,
             horizons=HORIZONS,
-            symbol_N=symbol_N,
+            symbol_N=_symbols(panel, rows_N),
             origin_N=panel.date_R[rows_N],
-            quantiles_NHQ=quantiles_NHQ,
+            quantiles_NHQ=self._log_returns(panel, rows_N, sigma_N, HorizonTrees.predict, len(LEVELS)),
         )
 
+    def explain(self, panel: Panel, rows: Rows) -> list[Explanation]:
+        """Why the forecasts from ``rows`` have the medians they have: by row, then horizon.
+
+        A row that gets no forecast gets no explanation.
+
+        Raises:
+            ArtifactMismatch: the panel holds other features than the model was fitted on.
+        """
+        rows_N, sigma_N = self._forecastable(panel, rows)
+        width = len(panel.feature_names) + 1
+        parts_NHF = self._log_returns(panel, rows_N, sigma_N, HorizonTrees.contributions, width)
+        symbol_N = _symbols(panel, rows_N)
+        return [
+            explanation_of(
+                parts_NHF[n, h],
+                features=dict(zip(panel.feature_names, panel.features_RF[row].tolist(), strict=True)),
+                symbol=str(symbol_N[n]),
+                origin=panel.sessions[panel.session_R[row]].astype(object),
+                horizon=horizon,
+            )
+            for n, row in enumerate(rows_N)
+            for h, horizon in enumerate(HORIZONS)
+        ]
+
+    def _forecastable(self, panel: Panel, rows: Rows) -> tuple[Rows, Float64]:
+        """Those of ``rows`` that get a forecast, and their volatility."""
+        if panel.spec_hash != self._spec_hash:
+            raise ArtifactMismatch(f"xgboost was fitted on features {self._spec_hash}, not {panel.spec_hash}")
+        sigma_R = panel_volatility(panel)
+        rows_N = rows[np.isfinite(sigma_R[rows]) & np.isfinite(panel.features_RF[rows]).all(axis=1)]
+        if self.scope == "symbol":
+            known_S = np.isin(panel.symbols, list(self._trees))
+            rows_N = rows_N[known_S[panel.symbol_R[rows_N]]]
+        return rows_N, sigma_R[rows_N]
+
+    def _log_returns(
+        self,
+        panel: Panel,
+        rows_N: Rows,
+        sigma_N: Float64,
+        told_by: Callable[[HorizonTrees, NDArray[np.float32], int], Float64],
+        width: int,
+    ) -> Float64:
+        """What the trees of each row and horizon tell in units of the usual move, as log returns; (N, H, ``width``)."""
+        symbol_N = _symbols(panel, rows_N)
+        told_NHW = np.empty((len(rows_N), len(HORIZONS), width))
+        for key, trees in self._trees.items():
+            mine_N = symbol_N == key if key else np.full(len(rows_N), True)
+            for h, horizon in enumerate(HORIZONS):
+                scaled_MW = told_by(trees[horizon], panel.features_RF[rows_N[mine_N]], self.config.threads)
+                told_NHW[mine_N, h] = scaled_MW * (sigma_N[mine_N] * np.sqrt(horizon))[:, None]
+        return told_NHW
+
     def dump(self) -> dict[str, bytes]:
-        """``model.json``, and ``<horizon>.ubj`` where trees were kept; a symbol's name comes first if fitted apart."""
+        """``model.json``, ``importance.json``, and ``<horizon>.ubj`` where trees were kept.
+
+        The symbol's name comes first if symbols are fitted apart.
+        """
         files = {}
         for key, trees in self._trees.items():
             prefix = _prefix(key)
@@ -228,12 +359,13 @@ class BoostedTrees(Model):
                     str(horizon): {
                         "start": fitted.start_Q.tolist(),
                         "rounds": 0 if fitted.booster is None else fitted.booster.num_boosted_rounds(),
-                        "gain": fitted.gain,
                     }
                     for horizon, fitted in trees.items()
                 },
             }
             files[f"{prefix}model.json"] = json.dumps(about, indent=1, allow_nan=False).encode()
+            importance = {str(horizon): asdict(fitted.importance) for horizon, fitted in trees.items()}
+            files[f"{prefix}importance.json"] = json.dumps(importance, indent=1, allow_nan=False).encode()
             for horizon, fitted in trees.items():
                 if fitted.booster is not None:
                     files[f"{prefix}{horizon}.ubj"] = bytes(fitted.booster.save_raw("ubj"))
@@ -254,22 +386,33 @@ class BoostedTrees(Model):
             for name in described:
                 about = json.loads(files[name])
                 model._spec_hash = about["spec_hash"]
-                model._trees[about["symbol"]] = {
-                    int(horizon): _restored(entry, files, f"{_prefix(about['symbol'])}{horizon}.ubj", model.config)
-                    for horizon, entry in about["horizons"].items()
-                }
+                model._trees[about["symbol"]] = _restored(about, files, model.config)
         except (ValueError, KeyError, TypeError, AttributeError, xgb.core.XGBoostError) as exc:
             raise ArtifactMismatch(f"xgboost: {name} does not describe what lies beside it ({exc})") from exc
         return model
 
 
-def _examples(
-    rows_B: Rows, y_B: Float64, horizon: int, sigma_R: Float64, usable_R: NDArray[np.bool_]
-) -> tuple[Rows, Float64]:
+def _labelled(rows_B: Rows, y_B: Float64, horizon: int, sigma_R: Float64, usable_R: NDArray[np.bool_]) -> Labelled:
     """Rows with features, volatility and outcome, and their scaled target."""
     good_B = usable_R[rows_B] & np.isfinite(y_B)
     rows_N = rows_B[good_B]
     return rows_N, y_B[good_B] / (sigma_R[rows_N] * np.sqrt(horizon))
+
+
+def _symbols(panel: Panel, rows_N: Rows) -> NDArray[np.str_]:
+    """The symbol of each row."""
+    return np.array(panel.symbols, dtype=np.str_)[panel.symbol_R[rows_N]]
+
+
+def _tiled(start_Q: Float64, count: int) -> Float64:
+    """Where boosting starts, for every one of ``count`` rows."""
+    return np.tile(start_Q, (count, 1))
+
+
+def _booster(ubj: bytes, threads: int) -> Any:
+    booster = xgb.Booster({"nthread": threads})
+    booster.load_model(bytearray(ubj))
+    return booster
 
 
 def _prefix(symbol: str) -> str:
@@ -278,13 +421,18 @@ def _prefix(symbol: str) -> str:
 
 
 def _restored(
-    entry: Mapping[str, Any], files: Mapping[str, bytes], name: str, config: BoostedTreesConfig
-) -> HorizonTrees:
-    booster = None
-    if entry["rounds"]:
-        booster = xgb.Booster({"nthread": config.threads})
-        booster.load_model(bytearray(files[name]))
-    start_Q = np.array(entry["start"], dtype=np.float64)
-    if start_Q.shape != (len(LEVELS),):
-        raise ValueError(f"start has shape {start_Q.shape}")
-    return HorizonTrees(start_Q=start_Q, booster=booster, gain=dict(entry["gain"]))
+    about: Mapping[str, Any], files: Mapping[str, bytes], config: BoostedTreesConfig
+) -> dict[int, HorizonTrees]:
+    prefix = _prefix(about["symbol"])
+    importance = json.loads(files[f"{prefix}importance.json"])
+    trees = {}
+    for horizon, entry in about["horizons"].items():
+        start_Q = np.array(entry["start"], dtype=np.float64)
+        if start_Q.shape != (len(LEVELS),):
+            raise ValueError(f"start has shape {start_Q.shape}")
+        trees[int(horizon)] = HorizonTrees(
+            start_Q=start_Q,
+            booster=_booster(files[f"{prefix}{horizon}.ubj"], config.threads) if entry["rounds"] else None,
+            importance=Importance(**importance[horizon]),
+        )
+    return trees

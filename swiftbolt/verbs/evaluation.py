@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from swiftbolt.evaluation.evaluate import Plan
+    from swiftbolt.evaluation.leakage import Certificate
     from swiftbolt.evaluation.walk_forward import Progress
+    from swiftbolt.providers.base import MarketData
+
+LEAKY = 1  # exit status
 
 
 def evaluate(
@@ -30,6 +35,9 @@ def evaluate(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First origin to forecast; earlier is history.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value for this run.")] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Look for leaks as well, as swiftbolt certify does; exit 1 on one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Walk any panel forward, strictly out of sample: forecasts.parquet, scorecard.json, report.html."""
@@ -43,22 +51,45 @@ def evaluate(
     data = read_market_data(bars, universe.symbols, universe.start, universe.end)
     for line in data.faults():
         note(line)
-    with _bars_of_progress() as progress:
+    with bars_of_progress() as progress:
         result = run_evaluation(plan, data, out, start=start.date() if start is not None else None, progress=progress)
     for reason in result.skipped.values():
         note(f"skipped: {reason}")
     for key, reason in result.failures.items():
         note(f"failed: {key}: {reason}")
+    certificate = certificate_of(plan, data, start) if certify else None
     if as_json:
-        print_json({"out": str(out), "rows": result.forecasts, "skipped": result.skipped, "failures": result.failures})
-        return
-    for line in summary_lines(result.scorecard):
-        print_line(line)
-    print_line(f"{result.forecasts:,} forecasts, scorecard and report in {out}")
+        summary = {"out": out, "rows": result.forecasts, "skipped": result.skipped, "failures": result.failures}
+        print_json(summary if certificate is None else {**summary, "certificate": certificate.to_json()})
+    else:
+        for line in summary_lines(result.scorecard):
+            print_line(line)
+        print_line(f"{result.forecasts:,} forecasts, scorecard and report in {out}")
+        if certificate is not None:
+            print_line(certificate.verdict())
+    if certificate is not None and not certificate.is_clean:
+        raise typer.Exit(LEAKY)
+
+
+def certificate_of(plan: Plan, data: MarketData, start: datetime | None, inside_test: int = 5) -> Certificate:
+    """The leak certificate of an evaluation, its progress shown; its noise comes from the recipe's seed."""
+    import numpy as np
+
+    from swiftbolt.evaluation.leakage import certify
+
+    with bars_of_progress() as progress:
+        return certify(
+            plan,
+            data,
+            rng=np.random.default_rng(plan.recipe.seed_of("certificate")),
+            progress=progress,
+            start=start.date() if start is not None else None,
+            inside_test=inside_test,
+        )
 
 
 @contextmanager
-def _bars_of_progress() -> Iterator[Progress]:
+def bars_of_progress() -> Iterator[Progress]:
     """A bar per stage on stderr, gone afterwards."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

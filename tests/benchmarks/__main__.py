@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-CASES = ("features", "store")
+CASES = ("features", "store", "arima", "xgboost_trees", "networks")
 
 
 def main(wanted: list[str]) -> int:

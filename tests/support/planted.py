@@ -29,7 +29,7 @@ def planted_panel(
         signal = lfilter([1.0], [1.0, -PERSISTENCE], shocks)
         noise = rng.normal(size=(sessions, 3))
         mixed = strength * signal + np.sqrt(1 - strength**2) * noise[:, 0]
-        returns[f"S{s}"] = volatility * mixed[:-1]  # return i leads to session i + 1
+        returns[f"S{s:02}"] = volatility * mixed[:-1]  # return i leads to session i + 1
         features.append(np.column_stack([signal, noise[:, 1:]]))
     return panel_from_returns(returns, features=np.concatenate(features).astype(np.float32))
 

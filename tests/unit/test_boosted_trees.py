@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost as xgb
 from support.panels import panel_from_returns
 
 from swiftbolt.config import load_config
 from swiftbolt.errors import ArtifactMismatch, InsufficientHistory
 from swiftbolt.folds import Fold, FoldConfig, make_folds
 from swiftbolt.forecast import LEVELS, crps_from_quantiles, uncrossed
-from swiftbolt.models.boosted_trees import BoostedTrees, BoostedTreesConfig
+from swiftbolt.models.boosted_trees import BoostedTrees, BoostedTreesConfig, BoostingJob, Examples, HorizonTrees, grow
+from swiftbolt.models.explanations import Importance
 from swiftbolt.models.naive import Naive
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import panel_volatility
@@ -69,9 +72,59 @@ def test_trees_find_a_planted_signal_and_beat_naive_out_of_sample():
     assert scores["xgboost"] < 0.9 * scores["naive"]
 
 
-def test_trees_name_the_planted_feature_as_the_one_that_gains_most():
-    gain = json.loads(fitted(market(0.6)).dump()["model.json"])["horizons"]["1"]["gain"]
-    assert max(gain, key=gain.get) == "f0"
+def test_the_planted_feature_matters_most_by_gain_and_by_contribution_and_the_artifact_says_so():
+    model = fitted(market(0.6))
+    importance = model.importance()[1]
+    assert max(importance.gain, key=importance.gain.__getitem__) == "f0"
+    # Over the planted spread of 0.6 a mean absolute contribution near 0.6 sqrt(2 / pi) is possible, noise has none.
+    assert importance.shap["f0"] > 0.3
+    assert all(importance.shap[name] < 0.1 for name in importance.shap if name != "f0")
+    assert json.loads(model.dump()["importance.json"])["1"] == asdict(importance)
+
+
+def test_every_forecast_is_explained_and_contributions_sum_to_its_median():
+    panel = market(0.6)
+    model = fitted(panel)
+    origins = panel.sessions[-40:]
+    forecasts = model.forecast(panel, origins)
+    found = model.explain(panel, panel.rows_at(origins))
+    assert [(e.symbol, e.origin, e.horizon) for e in found[:2]] == [
+        ("A", forecasts.origin_N[0].astype(object), h) for h in (1, 5)
+    ]
+    medians_NH = np.array([e.median for e in found]).reshape(-1, 3)
+    assert np.abs(medians_NH - forecasts.quantiles_NHQ[:, :, 3]).max() < 1e-7
+    # The first feature tells the next return: its contribution has its sign wherever it says much.
+    told = [part for e in found if e.horizon == 1 for part in e.largest if part.feature == "f0" and abs(part.value) > 1]
+    assert len(told) > 30
+    assert all(np.sign(part.log_return) == np.sign(part.value) for part in told)
+
+
+def test_where_quantiles_cross_the_one_that_becomes_the_median_is_explained():
+    rng = np.random.default_rng(3)
+    noise = Examples(features_NF=rng.standard_normal((400, 4)).astype(np.float32), target_N=rng.standard_normal(400))
+    greedy = CONFIG.model_copy(update={"learning_rate": 1.0, "min_child_weight": 1.0, "max_depth": 6, "rounds": 3})
+    start_Q = uncrossed(np.quantile(noise.target_N, LEVELS))
+    grown = grow(BoostingJob(config=greedy, seed=1, start_Q=start_Q, train=noise, held=noise))
+    booster = xgb.Booster()
+    booster.load_model(bytearray(grown.ubj))
+    raw_NQ = booster.predict(xgb.DMatrix(noise.features_NF, base_margin=np.tile(start_Q, (400, 1))))
+    assert np.mean(np.argsort(raw_NQ, axis=1)[:, 3] != 3) > 0.05
+
+    trees = HorizonTrees(start_Q=start_Q, booster=booster, importance=Importance(gain={}, shap={}))
+    median_N = trees.predict(noise.features_NF, threads=1)[:, 3]
+    assert trees.contributions(noise.features_NF, threads=1).sum(axis=1) == pytest.approx(median_N, abs=1e-5)
+
+
+def test_models_apart_explain_the_symbols_they_know():
+    panel = market(0.5)
+    model = fitted(panel.select(["A", "B"]), CONFIG.model_copy(update={"scope": "symbol"}))
+    found = model.explain(panel, panel.rows_at(panel.sessions[-1:]))
+    assert [e.symbol for e in found] == ["A"] * 3 + ["B"] * 3
+    forecasts = model.forecast(panel, panel.sessions[-1:])
+    assert np.array([e.median for e in found]) == pytest.approx(forecasts.quantiles_NHQ[:, :, 3].ravel(), abs=1e-7)
+    assert model.importance()[1].gain["f0"] > 0
+    only_b = panel.select(["B"])
+    assert model.explain(only_b, only_b.rows_at(panel.sessions[-1:])) == found[3:]
 
 
 def test_without_trees_the_forecast_is_the_training_quantiles_times_volatility():
@@ -89,6 +142,11 @@ def test_without_trees_the_forecast_is_the_training_quantiles_times_volatility()
     expected_Q = uncrossed(start_Q) * sigma_R[panel.rows("A")][-1]
     forecast = next(iter(model.forecast(panel.select(["A"]), panel.sessions[-1:])))
     assert forecast.quantiles_HQ[0] == pytest.approx(expected_Q, rel=1e-12)
+
+    (explanation, *_) = model.explain(panel, panel.rows_at(panel.sessions[-1:]))
+    assert explanation.largest == ()
+    assert explanation.base == pytest.approx(expected_Q[3], rel=1e-12)
+    assert model.importance()[1] == Importance(gain={}, shap={})
 
 
 def test_early_stopping_looks_at_validation_and_keeps_trees_that_help_there():
@@ -138,6 +196,8 @@ def test_restored_trees_forecast_bit_for_bit(scope, tmp_path: Path):
     assert np.array_equal(before.quantiles_NHQ, after.quantiles_NHQ)
     assert before.symbol_N.tolist() == after.symbol_N.tolist()
     assert loaded.dump() == model.dump()
+    rows = panel.rows_at(panel.sessions[-3:])
+    assert loaded.explain(panel, rows) == model.explain(panel, rows)
 
 
 def test_dumps_of_two_symbols_join_into_a_dump_of_both_whatever_their_names():
@@ -162,12 +222,14 @@ def test_a_pooled_model_forecasts_a_symbol_it_never_saw_and_models_apart_do_not(
     assert len(apart.forecast(stranger, panel.sessions[-5:])) == 0
 
 
-def test_rows_without_a_feature_or_a_volatility_get_no_forecast():
+def test_rows_without_a_feature_or_a_volatility_get_no_forecast_and_no_explanation():
     panel = market(0.3)
     panel.features_RF[panel.rows("B").stop - 1, 2] = np.nan
-    forecasts = fitted(panel).forecast(panel, panel.sessions[[19, 20, -1]])
+    model, origins = fitted(panel), panel.sessions[[19, 20, -1]]
     # Position 19 has 19 returns behind it, one too few; B lacks a feature at the newest session.
-    assert forecasts.symbol_N.tolist() == ["A", "A", "B", "C", "C"]
+    assert model.forecast(panel, origins).symbol_N.tolist() == ["A", "A", "B", "C", "C"]
+    explained = model.explain(panel, panel.rows_at(origins))
+    assert [e.symbol for e in explained if e.horizon == 1] == ["A", "A", "B", "C", "C"]
 
 
 def test_too_few_rows_are_an_error_that_counts_them():
@@ -193,10 +255,11 @@ def test_trees_refuse_other_features_and_a_dump_with_a_file_missing():
     model = fitted(panel)
     with pytest.raises(ArtifactMismatch, match="test-3"):
         model.forecast(panel_from_returns({"A": np.zeros(30)}), panel.sessions[-1:])
-    files = model.dump()
-    del files["1.ubj"]
-    with pytest.raises(ArtifactMismatch, match=r"1\.ubj"):
-        BoostedTrees.restore(CONFIG, files)
+    with pytest.raises(ArtifactMismatch, match="test-3"):
+        model.explain(panel_from_returns({"A": np.zeros(30)}), np.array([29]))
+    for name in ("1.ubj", "importance.json"):
+        with pytest.raises(ArtifactMismatch, match=name):
+            BoostedTrees.restore(CONFIG, {other: content for other, content in model.dump().items() if other != name})
     with pytest.raises(ArtifactMismatch, match=r"no model\.json"):
         BoostedTrees.restore(CONFIG, {"1.ubj": b""})
 
