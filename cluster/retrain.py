@@ -27,9 +27,9 @@ from swiftbolt.artifact import Manifest, write_artifact
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, StoreUnavailable, SwiftBoltError
-from swiftbolt.evaluation.evaluate import market_of, scorecard_context
+from swiftbolt.evaluation.evaluate import market_of, scorecard_of
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
-from swiftbolt.evaluation.scorecard import build_scorecard, ordered_scores, summary_lines
+from swiftbolt.evaluation.scorecard import ordered_scores, summary_lines
 from swiftbolt.evaluation.walk_forward import WalkForward, split_by_history, walk_forward
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
 from swiftbolt.feature_cache import CohortHistory, read_steadily
@@ -200,9 +200,8 @@ def _publish(
         raise ModelError(f"no release: {', '.join(absent)} failed on the live fold: {result.failures}")
     if ENSEMBLE not in result.live_forecasts["model"]:
         raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))
-    scorecard = build_scorecard(
-        pl.concat([result.forecasts, result.drift]),
-        scorecard_context(panel, recipe, _adjustment(history.actions), history.findings, skipped, result),
+    scorecard = scorecard_of(
+        result, recipe, panel, history.bars, _adjustment(history.actions), history.findings, skipped
     )
     directory = settings.artifacts / run
     staging = settings.artifacts / f".{run}"

@@ -69,6 +69,11 @@ KINDS: dict[str, FindingKind] = {
         remedy="add the split to the actions, or a corrected price",
         effect=Effect.QUARANTINED,
     ),
+    "absurd_rise": FindingKind(
+        meaning="a rise to eight times the previous close or more in one session, with no split on file",
+        remedy="check for a change of unit (dollars to cents), or add the split to the actions",
+        effect=Effect.QUARANTINED,
+    ),
     "split_without_jump": FindingKind(
         meaning="a split on file that the price does not show",
         remedy="remove the split from the actions, or correct its ex-date",
@@ -95,6 +100,9 @@ KINDS: dict[str, FindingKind] = {
         effect=Effect.REPORTED,
     ),
 }
+
+# Prices on either side of such a bar cannot be compared, whichever of them is right.
+BREAKS = ("split_like_jump", "absurd_rise")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from swiftbolt.artifact import code_version
 from swiftbolt.bars import Bars
 from swiftbolt.config import load_config
 from swiftbolt.errors import DataError, EnvironmentFault
+from swiftbolt.evaluation.conditions import Conditions
 from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
 from swiftbolt.evaluation.report import render_report
 from swiftbolt.evaluation.scorecard import build_scorecard
@@ -87,7 +88,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
     actions = data.actions.select(symbols=bars.symbols)
     findings = inspect(bars, actions)
     panel = build_panel(bars, actions, findings, market=market_of(plan.universe, bars), threads=plan.config.workers)
-    folds = make_folds(panel.sessions, plan.recipe.folds, start=start)
+    folds = make_folds(panel.sessions, plan.recipe.folds, start=start, burn_in=True)
     workers = plan.config.workers
     result = walk_forward(
         panel,
@@ -97,10 +98,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         trainer=InProcessTrainer(),
         progress=progress,
     )
-    scorecard = build_scorecard(
-        pl.concat([result.forecasts, result.drift]),
-        scorecard_context(panel, plan.recipe, data.adjustment, findings, skipped, result),
-    )
+    scorecard = scorecard_of(result, plan.recipe, panel, bars, data.adjustment, findings, skipped)
     _write(out, result, scorecard)
     return Evaluation(
         directory=out,
@@ -122,16 +120,17 @@ def market_of(universe: Universe, bars: Bars) -> str | None:
     return universe.market
 
 
-def scorecard_context(
-    panel: Panel,
+def scorecard_of(
+    result: WalkForward,
     recipe: Recipe,
+    panel: Panel,
+    bars: Bars,
     adjustment: Adjustment,
     findings: Findings,
     skipped: Mapping[str, str],
-    result: WalkForward,
 ) -> dict[str, Any]:
-    """What the scorecard's numbers rest on."""
-    return {
+    """The scorecard of a walk-forward over ``panel``, which was made from ``bars``, and what its numbers rest on."""
+    context = {
         "adjustment": str(adjustment),
         "code_version": code_version(),
         "data_hash": panel.data_hash,
@@ -144,6 +143,13 @@ def scorecard_context(
         "notes": list(result.notes),
         "weights": {str(fold): dict(state.weights) for fold, state in sorted(result.ensembles.items())},
     }
+    return build_scorecard(
+        pl.concat([result.forecasts, result.drift]),
+        context,
+        conditions=Conditions.of(panel, bars),
+        threshold=recipe.ensemble.confidence_threshold,
+        seed=recipe.seed,
+    )
 
 
 def _require_usable(out: Path) -> None:

@@ -5,22 +5,24 @@ A pure function of the scorecard, whether fresh or read back from JSON: equal sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from swiftbolt.evaluation.scorecard import BENCHMARK, goal_sentence, ordered_scores, shown, span_sentence
+from swiftbolt.ensemble.weights import ENSEMBLE, in_order
+from swiftbolt.evaluation import plots
+from swiftbolt.evaluation.plots import Scores
+from swiftbolt.evaluation.scorecard import BENCHMARK, GOAL_FORMS, claim_sentences, ordered_scores, shown, span_sentence
 
-Scores = tuple[str, int, dict[str, Any]]
+Cell = tuple[str, str]  # what a cell says, and its attributes
 
-PANEL_WIDTH, LABEL_WIDTH, VALUE_WIDTH, ROW_HEIGHT = 340, 86, 58, 24
-SQUARE, MARGIN = 300, 42
-INTERVALS = (("coverage_50", 0.50), ("coverage_90", 0.90), ("coverage_95", 0.95))
-TABLE_COLUMNS = (
+NUMBERS = (
     ("n", "scored", "d"),
     ("sessions", "sessions", "d"),
     ("crps", "CRPS", ".6f"),
     ("skill", "skill", "+.2%"),
+    ("location_skill", "of location", "+.2%"),
+    ("scale_skill", "of scale", "+.2%"),
     ("coverage_95", "in 95 %", ".1%"),
     ("coverage_90", "in 90 %", ".1%"),
     ("coverage_50", "in 50 %", ".1%"),
@@ -29,6 +31,28 @@ TABLE_COLUMNS = (
     ("mae", "MAE", ".5f"),
     ("r2", "R2", "+.2%"),
     ("calibration_error", "calibration error", ".3f"),
+)
+TESTS = (
+    ("diebold_mariano", "Diebold-Mariano t", "statistic", "+.2f"),
+    ("location_skill", "location t", "statistic", "+.2f"),
+    ("pesaran_timmermann", "side beyond chance", "value", "+.2%"),
+    ("accuracy_over_constant", "beyond one side", "value", "+.2%"),
+    ("rank_ic", "rank IC", "value", "+.3f"),
+    ("net_sharpe", "net return a day", "value", "+.3%"),
+    ("net_alpha", "beyond always long", "value", "+.3%"),
+)
+STATES = (
+    ("coverage_90_terciles", "in 90 %: calm / middling / wild", "terciles"),
+    ("coverage_90_after_breaks", "after breaks", "after_breaks"),
+    ("coverage_95_terciles", "in 95 %: calm / middling / wild", "terciles"),
+    ("coverage_95_after_breaks", "after breaks", "after_breaks"),
+    ("coverage_at_goal", "share with 62 % right", "coverage_at_goal"),
+)
+EARNINGS = (
+    ("sharpe_ratio", "Sharpe", ".2f"),
+    ("max_drawdown", "drawdown", ".1%"),
+    ("turnover", "turnover", ".1%"),
+    ("exposure", "exposure", ".0%"),
 )
 
 STYLE = """
@@ -44,14 +68,11 @@ p { margin: .25rem 0; max-width: 70ch; } .quiet, dt { color: var(--quiet); }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: .75rem; }
 figure { margin: 0; padding: .75rem; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 figcaption { font-weight: 600; margin-bottom: .25rem; } svg { display: block; max-width: 100%; height: auto; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .quiet { fill: var(--quiet); }
-svg .rule { stroke: var(--line); fill: none; } svg .aim { stroke: var(--quiet); stroke-dasharray: 4 3; fill: none; }
-svg .good { fill: var(--good); } svg .bad { fill: var(--bad); } svg .mark { fill: var(--mark); }
-svg .curve { stroke: var(--mark); stroke-width: 2; fill: none; }
 .scroll { overflow-x: auto; margin-top: .75rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--quiet); font-weight: 500; }
+td.good { color: var(--good); font-weight: 600; } summary { cursor: pointer; margin-top: .75rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dd { margin: 0; }
 """
 
@@ -62,39 +83,112 @@ def render_report(scorecard: Mapping[str, Any]) -> str:
     body = [
         "<h1>Scorecard</h1>",
         _paragraph(f"Strictly out of sample: {span_sentence(scorecard)}."),
-        _paragraph(f"{goal_sentence(scorecard)}."),
-        _section(
-            "Skill against naive",
-            "How much lower the CRPS is than that of a driftless random walk with recent volatility, on the same rows.",
-            [_figure(horizon, _skill_chart(rows, *_skill_range(scores))) for horizon, rows in _by_horizon(scores)],
-        ),
-        _section(
-            "Coverage",
-            "Share of outcomes inside the 50 %, 90 % and 95 % intervals; dashed where it should be.",
-            [_figure(horizon, _coverage_chart(rows)) for horizon, rows in _by_horizon(scores)],
-        ),
-        _section(
-            "Reliability of the ensemble",
-            "Frequency of rises against the probability given; on the dashed line a 60 % is a 60 %. "
-            "Larger dots stand for more forecasts.",
-            [
-                _figure(int(horizon), _reliability_chart(scorecard["reliability"][horizon]))
-                for horizon in sorted(scorecard["reliability"], key=int)
-            ]
-            or [_paragraph("No forecast of an ensemble has an outcome yet.")],
-        ),
+        "<h2>What may be claimed</h2>",
+        *(_paragraph(sentence) for sentence in claim_sentences(scorecard)),
+        "<h2>The ensemble beside the roadmap's goals</h2>",
+        _goals(scorecard),
+        *_model_plots(scores),
+        *_ensemble_plots(scorecard),
         "<h2>Every number</h2>",
-        _table(scores),
+        _table(scores, [(head, _number(key, form)) for key, head, form in NUMBERS]),
+        "<h2>Tests</h2>",
+        _quiet("What was measured, and the chance of as much by luck alone; hover a dash for why there is none."),
+        _table(
+            [entry for entry in scores if entry[0] != BENCHMARK],
+            [(head, _test(name, key, form)) for name, head, key, form in TESTS],
+        ),
+        _claims(scorecard["claims_tested"]),
+        "<h2>Intervals by state of the market</h2>",
+        _quiet("Intervals should hold as well in wild times and after breaks as in calm ones."),
+        _table(scores, [(head, _state(key, reason)) for key, head, reason in STATES]),
+        "<h2>The simple rule</h2>",
+        _quiet("What trading each model would have left after costs; nothing more than a yardstick."),
+        _table(scores, [(head, _number(key, form, "trading")) for key, head, form in EARNINGS]),
         "<h2>What the numbers rest on</h2>",
         _notes(scorecard),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>SwiftBolt scorecard</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>SwiftBolt scorecard</title>\n<style>{STYLE}{plots.STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def _model_plots(scores: Sequence[Scores]) -> list[str]:
+    span = plots.skill_range(scores)
+    return [
+        _section(
+            "Skill against naive",
+            "How much lower the CRPS is than that of a driftless random walk with recent volatility, on the same rows.",
+            [(horizon, plots.skill_by_model(rows, *span)) for horizon, rows in _by_horizon(scores)],
+        ),
+        _section(
+            "Coverage",
+            "Share of outcomes inside the 50 %, 90 % and 95 % intervals; dashed where it should be.",
+            [(horizon, plots.coverage_by_model(rows)) for horizon, rows in _by_horizon(scores)],
+        ),
+    ]
+
+
+def _ensemble_plots(scorecard: Mapping[str, Any]) -> list[str]:
+    """How the ensemble did, in probabilities and in time; a sentence where it has no outcome."""
+    if not scorecard["reliability"]:
+        return ["<h2>The ensemble</h2>", _paragraph("No forecast of an ensemble has an outcome yet.")]
+    curves = scorecard["curves"]
+    accuracy = {
+        horizon: {name: of[horizon] for name, of in curves["selective_accuracy"].items() if of[horizon]}
+        for horizon in curves["coverage_by_quarter"]
+    }
+    sections = [
+        (
+            "Reliability",
+            "On the dashed line a 60 % is a 60 %; larger dots stand for more forecasts.",
+            _drawn(scorecard["reliability"], plots.reliability),
+        ),
+        (
+            "Accuracy against coverage",
+            "If confidence means anything, the line rises to the left; dashed is the goal of 62 %, faint other models.",
+            _drawn(accuracy, lambda of_models: plots.selective(of_models, ENSEMBLE)),
+        ),
+        (
+            "Coverage over time",
+            "Quarters should scatter narrowly about the dashed 95 %; a run below it is a market the intervals missed.",
+            _drawn(curves["coverage_by_quarter"], plots.coverage_by_quarter),
+        ),
+        (
+            "Skill by year",
+            "Skill against naive that comes from one year only is not to be relied on.",
+            _drawn(curves["skill_by_year"], plots.skill_by_year),
+        ),
+        (
+            "What the simple rule would have earned",
+            "Wealth after costs, and below it how deep it fell; dashed is the roadmap's limit of 15 %.",
+            _drawn(curves["equity"], plots.equity),
+        ),
+        (
+            "Weights",
+            "Weights that leap from fold to fold follow noise; the order of the columns is that of the folds.",
+            _weights(scorecard),
+        ),
+    ]
+    return [_section(title, lead, figures) for title, lead, figures in sections if figures]
+
+
+def _drawn(values: Mapping[str, Any], draw: Callable[[Any], str]) -> list[tuple[int, str]]:
+    return [(int(horizon), draw(values[horizon])) for horizon in sorted(values, key=int) if values[horizon]]
+
+
+def _weights(scorecard: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The ensemble's weights at the start of each fold; nothing where the folds or the weights are not known."""
+    known = scorecard["extra"].get("weights", {})
+    folds = [(fold["first"], known[str(fold["fold"])]) for fold in scorecard["folds"] if str(fold["fold"]) in known]
+    return [
+        (horizon, plots.weights([(first, {name: row[name][h] for name in in_order(row)}) for first, row in folds]))
+        for h, horizon in enumerate(scorecard["horizons"])
+        if folds
+    ]
 
 
 def _by_horizon(scores: Sequence[Scores]) -> list[tuple[int, list[Scores]]]:
@@ -106,114 +200,101 @@ def _paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _section(title: str, lead: str, figures: Sequence[str]) -> str:
-    return f'<h2>{escape(title)}</h2>\n<p class="quiet">{escape(lead)}</p>\n<div class="row">\n{"".join(figures)}</div>'
+def _quiet(text: str) -> str:
+    return f'<p class="quiet">{escape(text)}</p>'
 
 
-def _figure(horizon: int, svg: str) -> str:
-    return f"<figure><figcaption>{horizon} session{'s' if horizon > 1 else ''}</figcaption>\n{svg}\n</figure>\n"
-
-
-def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    inside = "\n".join(parts)
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
-        f'aria-label="{escape(label)}">\n{inside}\n</svg>'
+def _section(title: str, lead: str, figures: Iterable[tuple[int, str]]) -> str:
+    drawn = "".join(
+        f"<figure><figcaption>{horizon} session{'s' if horizon > 1 else ''}</figcaption>\n{svg}\n</figure>\n"
+        for horizon, svg in figures
     )
+    return f'<h2>{escape(title)}</h2>\n{_quiet(lead)}\n<div class="row">\n{drawn}</div>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+def _number(key: str, form: str, reason: str = "") -> Callable[[Mapping[str, Any]], Cell]:
+    """A cell with the score ``key``, or a dash that says why."""
+    return lambda scores: (shown(scores[key], form), _why(scores, scores[key], reason))
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+def _state(key: str, reason: str) -> Callable[[Mapping[str, Any]], Cell]:
+    def cell(scores: Mapping[str, Any]) -> Cell:
+        value = scores[key]
+        text = " / ".join(f"{share:.1%}" for share in value) if isinstance(value, list) else shown(value, ".1%")
+        return text, _why(scores, value, reason)
+
+    return cell
 
 
-def _skill_range(scores: Sequence[Scores]) -> tuple[float, float]:
-    """Least and greatest skill of all charts, zero included, so that bars compare across horizons."""
-    found = [entry["skill"] for _, _, entry in scores if entry["skill"] is not None]
-    return min([0.0, *found]), max([0.0, *found])
+def _test(name: str, key: str, form: str) -> Callable[[Mapping[str, Any]], Cell]:
+    def cell(scores: Mapping[str, Any]) -> Cell:
+        test = scores["tests"][name]
+        if test["p_value"] is None:
+            return "-", f' title="{escape(test["reason"])}"'
+        said = f"{test[key]:{form}} (p {_chance(test['p_value'])})"
+        return said, f' title="t {test["statistic"]:.2f}, {test["sessions"]} sessions"'
+
+    return cell
 
 
-def _skill_chart(rows: Sequence[Scores], low: float, high: float) -> str:
-    """One bar per model, from zero to its skill."""
-    rows = [row for row in rows if row[0] != BENCHMARK]
-    width = PANEL_WIDTH - LABEL_WIDTH - VALUE_WIDTH
-    scale = width / ((high - low) or 1.0)
-    zero = LABEL_WIDTH - low * scale
-    height = ROW_HEIGHT * len(rows) + 4
-    parts = [_line(zero, 0, zero, height, "rule")]
-    for i, (name, _, scores) in enumerate(rows):
-        skill, middle = scores["skill"], ROW_HEIGHT * (i + 0.5) + 2
-        parts.append(_text(0, middle + 4, name))
-        parts.append(_text(PANEL_WIDTH, middle + 4, shown(skill, "+.2%"), "end"))
-        if skill is not None:
-            left = min(zero, zero + skill * scale)
-            parts.append(
-                f'<rect x="{left:.1f}" y="{middle - 7:.1f}" width="{abs(skill) * scale:.1f}" height="14" rx="2" '
-                f'class="{"good" if skill > 0 else "bad"}"/>'
-            )
-    return _svg(PANEL_WIDTH, height, parts, "skill per model")
+def _chance(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _coverage_chart(rows: Sequence[Scores]) -> str:
-    """One line of three dots per model, and a dashed rule at each nominal level."""
-    width = PANEL_WIDTH - LABEL_WIDTH - 16
-    top = 18.0
-    height = top + ROW_HEIGHT * len(rows) + 4
-
-    def x(share: float) -> float:
-        # From 40 % to 100 %, where all intervals of a usable forecast lie.
-        return LABEL_WIDTH + width * (max(share, 0.4) - 0.4) / 0.6
-
-    parts = [_line(x(nominal), top, x(nominal), height, "aim") for _, nominal in INTERVALS]
-    parts += [_text(x(nominal), 12, f"{nominal * 100:.0f}", "middle", "quiet") for _, nominal in INTERVALS]
-    for i, (name, _, scores) in enumerate(rows):
-        middle = top + ROW_HEIGHT * (i + 0.5)
-        parts += [_text(0, middle + 4, name), _line(LABEL_WIDTH, middle, PANEL_WIDTH - 16, middle, "rule")]
-        for key, nominal in INTERVALS:
-            share = scores[key]
-            if share is not None:
-                said = escape(f"{name}: {share:.1%} inside the {nominal:.0%} interval")
-                parts.append(
-                    f'<circle cx="{x(share):.1f}" cy="{middle:.1f}" r="4.5" class="mark"><title>{said}</title></circle>'
-                )
-    return _svg(PANEL_WIDTH, height, parts, "interval coverage per model")
+def _why(scores: Mapping[str, Any], value: object, reason: str) -> str:
+    found = scores["reasons"].get(reason)
+    return f' title="{escape(found)}"' if value is None and found else ""
 
 
-def _reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Frequency of rises over mean p_up, both from 0 to 1."""
-    inner = SQUARE - 2 * MARGIN
-
-    def place(p_up: float, frequency: float) -> tuple[float, float]:
-        return MARGIN + p_up * inner, SQUARE - MARGIN - frequency * inner
-
-    parts = [f'<rect x="{MARGIN}" y="{MARGIN}" width="{inner}" height="{inner}" class="rule"/>']
-    parts.append(_line(*place(0, 0), *place(1, 1), "aim"))
-    for tick in (0.0, 0.5, 1.0):
-        x, y = place(tick, tick)
-        parts.append(_text(x, SQUARE - MARGIN + 16, f"{tick:.0%}", "middle", "quiet"))
-        parts.append(_text(MARGIN - 4, y + 4, f"{tick:.0%}", "end", "quiet"))
-    points = [place(b["mean_p_up"], b["rise_frequency"]) for b in bins]
-    parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" class="curve"/>')
-    most = max(b["count"] for b in bins)
-    for (x, y), b in zip(points, bins, strict=True):
-        said = escape(f"given {b['mean_p_up']:.1%}, rose {b['rise_frequency']:.1%} of {b['count']} times")
-        radius = 2.0 + 6.0 * (b["count"] / most) ** 0.5
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="mark"><title>{said}</title></circle>')
-    parts.append(_text(SQUARE / 2, SQUARE - 3, "probability of a rise", "middle", "quiet"))
-    return _svg(SQUARE, SQUARE, parts, "reliability of the probability of a rise")
+def _table(scores: Sequence[Scores], columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], Cell]]]) -> str:
+    lines = [[(name, ""), (str(horizon), ""), *(cell(entry) for _, cell in columns)] for name, horizon, entry in scores]
+    return _html_table(["model", "horizon", *(head for head, _ in columns)], lines)
 
 
-def _table(scores: Sequence[Scores]) -> str:
-    heads = "".join(f"<th>{escape(head)}</th>" for head in ("model", "horizon", *(c[1] for c in TABLE_COLUMNS)))
-    lines = []
-    for name, horizon, entry in scores:
-        cells = "".join(f"<td>{escape(shown(entry[key], form))}</td>" for key, _, form in TABLE_COLUMNS)
-        lines.append(f"<tr><td>{escape(name)}</td><td>{horizon}</td>{cells}</tr>")
-    rows = "\n".join(lines)
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+def _html_table(heads: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td{attributes}>{escape(text)}</td>" for text, attributes in line) + "</tr>"
+        for line in lines
+    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _goals(scorecard: Mapping[str, Any]) -> str:
+    """Each goal, and what was measured at each horizon; in colour where it was reached."""
+    lines: list[list[Cell]] = []
+    for name, (title, form, goal_form) in GOAL_FORMS.items():
+        goal = scorecard["goals"][name]
+        cells: list[Cell] = []
+        for horizon in map(str, scorecard["horizons"]):
+            measured = (goal["measured"] or {}).get(horizon)
+            reached = measured is not None and goal["reached"][horizon]
+            cells.append((shown(measured, form), ' class="good"' if reached else ""))
+        lines.append([(title, ""), (format(goal["goal"], goal_form), ""), *cells])
+    over_constant = _test("accuracy_over_constant", "value", "+.1%")
+    excess = [over_constant(scores) for name, _, scores in ordered_scores(scorecard) if name == ENSEMBLE]
+    if excess:
+        lines.insert(1, [("beyond always up or always down", ""), ("", ""), *excess])
+    horizons = [f"{horizon} session{'s' if horizon > 1 else ''}" for horizon in scorecard["horizons"]]
+    note = scorecard["goals"]["directional_accuracy"]["note"]
+    return f"{_html_table(['', 'goal', *horizons], lines)}\n{_quiet(f'{note}.')}"
+
+
+def _claims(tested: Sequence[Mapping[str, Any]]) -> str:
+    """Every claim that was tested, folded away."""
+    lines = [
+        [
+            (claim["model"], ""),
+            (str(claim["horizon"]), ""),
+            (claim["claim"], ""),
+            (f"{claim['p_value']:.4f}", ""),
+            (f"{claim['p_adjusted']:.4f}", ""),
+            ("yes" if claim["holds"] else "no", ' class="good"' if claim["holds"] else ""),
+        ]
+        for claim in tested
+    ]
+    table = _html_table(["model", "horizon", "claim", "p", "p among all", "holds"], lines)
+    return f"<details><summary>All {len(tested)} claims tested</summary>\n{table}\n</details>"
 
 
 def _notes(scorecard: Mapping[str, Any]) -> str:

@@ -115,6 +115,8 @@ def walk_forward(
     for fold in folds:
         members = {name: gathered[name, fold.index] for name in recipe.members if (name, fold.index) in gathered}
         if not members:
+            if fold.burn_in:  # too early to learn from: the ensemble starts from its prior
+                continue
             raise ModelError(f"no model could be fitted on fold {fold.index}: {_first_reason(failures)}")
         if not past:
             for name, fitted in members.items():

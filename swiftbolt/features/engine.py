@@ -30,7 +30,7 @@ from swiftbolt.features.history import Columns, History
 from swiftbolt.features.rolling import Float64
 from swiftbolt.features.spec import KEYS, Feature, Features, FeatureSpec
 from swiftbolt.features.views import BarsAsKnown, View, growth_frame
-from swiftbolt.findings import FINDING_SCHEMA, Findings
+from swiftbolt.findings import BREAKS, FINDING_SCHEMA, Findings
 from swiftbolt.panel import DoubtedBar, Panel, hash_arrays
 
 WARMUP = 260
@@ -195,7 +195,10 @@ def _doubted_bars(known: BarsAsKnown, values: list[Floating]) -> Iterator[Doubte
 
 def _breaks(known: BarsAsKnown, findings: Findings, row_N: NDArray[np.int64], bars: Bars) -> NDArray[np.int64]:
     """Panel rows right after a jump that no split on file explains."""
-    jumps = findings.select(known_at=bars.last_session).frame.filter(pl.col("kind") == "split_like_jump")
+    known_now = findings.select(known_at=bars.last_session).frame
+    # What came back with the next bar is no other level.
+    ticks = known_now.filter(pl.col("kind") == "bad_tick")
+    jumps = known_now.filter(pl.col("kind").is_in(BREAKS)).join(ticks, on=[*KEYS], how="anti")
     found = set()
     for symbol, day in jumps.select("symbol", pl.col("session").to_physical()).drop_nulls().iter_rows():
         if symbol in known.symbols:

@@ -12,7 +12,7 @@ from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.findings import Findings
 from swiftbolt.quality.events import implausible_actions, missing_sessions, splits_without_jump
-from swiftbolt.quality.jumps import bad_ticks, split_like_jumps
+from swiftbolt.quality.jumps import absurd_rises, bad_ticks, split_like_jumps
 from swiftbolt.quality.measures import measure
 from swiftbolt.quality.repeats import stale_closes, zero_volumes
 
@@ -30,6 +30,7 @@ def inspect(bars: Bars, actions: CorporateActions) -> Findings:
         [
             bad_ticks(measured),
             split_like_jumps(measured),
+            absurd_rises(measured),
             stale_closes(measured),
             zero_volumes(measured),
             missing_sessions(measured),

@@ -29,6 +29,9 @@ USUAL_TRADING_SESSIONS, MIN_TRADING_SESSIONS = 20, 10
 # An action of this size (log) in the last sessions explains a jump.
 EXPLAINS = 0.1
 EXPLAINING_SESSIONS = 4
+# A rise to this multiple of the previous close in one session: a change of unit (dollars to cents), or a consolidation
+# that is not on file. Falls as deep have been real.
+ABSURD_RISE = 8.0
 # The share of a jump that must remain over two bars: what only returns from a bad tick is no jump.
 NEW_LEVEL = 0.75
 
@@ -93,6 +96,18 @@ def split_like_jumps(measured: pl.DataFrame) -> Findings:
     return as_findings(
         found, "split_like_jump", pl.format("close {} after {}, like a split of {}", close, previous, ratio)
     )
+
+
+def absurd_rises(measured: pl.DataFrame) -> Findings:
+    """Closes at ``ABSURD_RISE`` times the close before or more, which no action on file explains."""
+    rise = pl.col("close_jump")
+    # What only returns from a bad tick is no rise.
+    over_two = (pl.col("close") / earlier("close", 2)).log().fill_null(rise)
+    found = measured.filter(
+        (pl.min_horizontal("log_return", "close_jump") >= math.log(ABSURD_RISE)) & (over_two / rise > NEW_LEVEL)
+    )
+    detail = pl.format("close {} after {}", text(pl.col("close"), 4), text(pl.col("previous"), 4))
+    return as_findings(found, "absurd_rise", detail)
 
 
 def _nearest_split(open_jump: pl.Series, close_jump: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:

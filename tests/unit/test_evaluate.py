@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -72,6 +73,24 @@ def test_it_writes_the_same_bytes_twice_and_replaces_what_it_wrote_before(
     assert set(frame["model"]) == {"naive", "xgboost", "transformer", "ensemble"}
     assert frame.schema["origin"] == pl.Date
     assert not frame["q_0.5"].is_nan().any()
+
+
+def test_the_scorecard_is_told_of_the_market_the_folds_and_the_rule(bars: Path, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(bars, config, out) == 0
+    card = json.loads((out / "scorecard.json").read_text())
+    origins = pl.read_parquet(out / "forecasts.parquet")["origin"]
+    assert card["folds"] == [{"fold": 0, "first": str(origins.min()), "last": str(origins.max())}]
+    assert card["rule"] == {"threshold": 0.55, "cost_per_side": 0.0005}
+    naive, drift = (card["models"][name]["1"] for name in ("naive", "naive_drift"))
+    assert len(naive["coverage_90_terciles"]) == 3
+    assert naive["reasons"]["trading"] == "the rule never traded: no confidence reached 55%"
+    assert naive["reasons"]["after_breaks"] == "0 sessions with an outcome follow a break, needs at least 20"
+    assert drift["tests"]["rank_ic"]["p_value"] is not None
+    assert {claim["model"] for claim in card["claims_tested"]} == {"xgboost", "transformer", "ensemble"}
+    page = (out / "report.html").read_text()
+    for title in ("Weights", "Coverage over time", "Tests"):
+        assert f"<h2>{title}</h2>" in page
 
 
 def test_start_is_the_first_origin_and_a_start_too_early_or_late_says_what_is_needed(

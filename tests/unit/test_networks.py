@@ -244,7 +244,7 @@ def test_a_forecast_does_not_depend_to_the_bit_on_what_else_is_asked_for(model: 
 
 def test_forecasts_come_by_symbol_then_origin_and_only_where_a_window_is_whole(model: LSTM) -> None:
     forecasts = model.forecast(PANEL, PANEL.sessions[[-1, 10, 25]])
-    assert forecasts.symbol_N.tolist() == ["S0", "S0", "S1", "S1", "S2", "S2"]  # volatility needs 20 returns
+    assert forecasts.symbol_N.tolist() == ["S00", "S00", "S01", "S01", "S02", "S02"]  # volatility needs 20 returns
     assert forecasts.origin_N.tolist() == PANEL.sessions[[25, -1] * 3].tolist()
     assert len(model.forecast(PANEL, PANEL.sessions[:5])) == 0
 

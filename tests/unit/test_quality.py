@@ -162,6 +162,29 @@ def test_a_fall_by_a_quarter_is_like_no_split_as_whole_markets_fall_that_far() -
     assert found(frame, "split_like_jump") == []
 
 
+def test_an_absurd_rise_is_found_the_day_it_comes_and_not_again() -> None:
+    """From dollars to cents: a hundred times the price, at the same volume."""
+    closes = [close * (100 if row >= AT else 1) for row, close in enumerate(up_and_down())]
+    (only,) = found(market({"AAA": closes}), "absurd_rise")
+    assert only[:3] == ("AAA", DAYS[AT], DAYS[AT])
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.01])
+def test_the_way_back_from_a_bad_tick_is_no_absurd_rise(factor: float) -> None:
+    closes = up_and_down()
+    closes[AT] *= factor
+    frame = market({"AAA": closes})
+    assert found(frame, "absurd_rise") == []
+    assert [row[1] for row in found(frame, "bad_tick")] == [DAYS[AT]]
+
+
+def test_neither_a_consolidation_on_file_nor_a_rise_to_seven_times_is_absurd() -> None:
+    tenfold = [close * (10 if row >= AT else 1) for row, close in enumerate(up_and_down())]
+    assert found(market({"AAA": tenfold}), "absurd_rise", split(0.1)) == []
+    sevenfold = [close * (7 if row >= AT else 1) for row, close in enumerate(up_and_down())]
+    assert found(market({"AAA": sevenfold}), "absurd_rise") == []
+
+
 @pytest.mark.parametrize("action", [split(2.0), split(2.0, AT - 2), dividend(50.0)])
 def test_an_action_on_file_explains_the_jump(action: CorporateAction) -> None:
     assert found(halved(), "split_like_jump", action) == []
