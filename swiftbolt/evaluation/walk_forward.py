@@ -132,6 +132,7 @@ def walk_forward(
             for name, part in parts[fold.index].items():
                 past[name].append(part)
 
+    folds = [fold for fold in folds if fold.index in states]
     combined, states = _combine_folds(folds, parts, states, realised, recipe.ensemble.conformal_gain)
     baselines = {key: fitted for key, fitted in gathered.items() if key[0] in BASELINES}
     live: dict[str, LiveModel] = {}

@@ -70,6 +70,7 @@ def test_only_some_kinds_leave_a_bar_out() -> None:
         "stale_close",
         "zero_volume",
         "split_like_jump",
+        "absurd_rise",
     }
 
 

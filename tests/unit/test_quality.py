@@ -171,9 +171,7 @@ def test_an_absurd_rise_is_found_the_day_it_comes_and_not_again() -> None:
 
 @pytest.mark.parametrize("factor", [0.1, 0.01])
 def test_the_way_back_from_a_bad_tick_is_no_absurd_rise(factor: float) -> None:
-    closes = up_and_down()
-    closes[AT] *= factor
-    frame = market({"AAA": closes})
+    frame = with_row(market({"AAA": up_and_down()}), AT, **dict.fromkeys(PRICES, 100.0 * factor))
     assert found(frame, "absurd_rise") == []
     assert [row[1] for row in found(frame, "bad_tick")] == [DAYS[AT]]
 
