@@ -90,8 +90,8 @@ KINDS: dict[str, FindingKind] = {
         effect=Effect.REPORTED,
     ),
     "revision": FindingKind(
-        meaning="a bar that came with other values than those held",
-        remedy="none needed: the new values count, the old ones are kept in bar_revisions",
+        meaning="a bar or an action that came with other values than those held, or no more",
+        remedy="none needed: the new values count, the old ones are kept in bar_revisions and action_revisions",
         effect=Effect.REPORTED,
     ),
     "source_mismatch": FindingKind(

@@ -16,13 +16,14 @@ import polars as pl
 
 from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import Bars, Quarantine, empty_quarantine
-from swiftbolt.errors import DataError, ProviderError, QuarantinedRows, UnknownSymbol
+from swiftbolt.errors import DataError, QuarantinedRows, UnknownSymbol
 from swiftbolt.findings import Findings
 from swiftbolt.providers.base import Adjustment, MarketData, Provider, RemoteProvider
 from swiftbolt.providers.cross_check import disagreements
 from swiftbolt.quality import inspect
 from swiftbolt.sessions import session_after
 from swiftbolt.store import Store
+from swiftbolt.store.rows import Answered
 
 SYMBOLS_PER_WRITE = 25
 # A vendor may publish a session late: what it did not bring of the newest sessions is asked for again next time.
@@ -56,6 +57,7 @@ class Ingested:
 
     Attributes:
         symbols: those of which bars came.
+        set_aside: rows of this answer that are no bars, by fault.
         findings: all that is known of the symbols' bars, older findings included.
         missing: symbols asked for of which there is no bar, each with the reason.
         notes: sentences about values that were ignored.
@@ -71,6 +73,8 @@ class Ingested:
     revised: int = 0
     unchanged: int = 0
     actions: int = 0
+    revised_actions: int = 0
+    set_aside: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings.none)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -88,6 +92,8 @@ class Ingested:
             "revised": self.revised,
             "unchanged": self.unchanged,
             "actions": self.actions,
+            "revised_actions": self.revised_actions,
+            "set_aside": dict(sorted(self.set_aside.items())),
             "findings": self.findings.counts(),
             "missing": self.missing,
             "notes": self.notes,
@@ -126,19 +132,21 @@ def ingest_local(store: Store, read: Inspected, advance: Advance) -> Ingested:
     data = read.data
     _require_one_adjustment(store, data)
     done = Ingested(source=read.source, adjustment=data.adjustment, notes=list(data.findings))
+    done.set_aside = dict(data.quarantine.frame["fault"].value_counts().iter_rows())
     done.missing = {symbol: f"{symbol}: no usable row" for symbol in data.missing}
     held_before = set(store.last_sessions())
+    answered = _answered(data)
     # Once for all: rows of a symbol that has no bar are in no batch.
-    store.set_aside(data.quarantine, source=read.source)
+    store.set_aside(data.quarantine, source=read.source, answered=answered)
     for symbols in _batches(data.bars.symbols):
         # Findings first: whatever ends this, no bar is ever there without what is known of it.
         new = [symbol for symbol in symbols if symbol not in held_before]
         store.replace_findings(read.findings.select(new), new, source=read.source)
-        _write(store, read.source, _part(data, symbols), done)
+        _write(store, read.source, _part(data, symbols), done, {symbol: answered[symbol] for symbol in symbols})
         for symbol in symbols:
             advance(symbol)
-    if not held_before.isdisjoint(data.bars.symbols):
-        _inspect_stored(store, data.bars.symbols)
+    if held_before:
+        _inspect_stored(store)
     done.findings = store.findings(data.bars.symbols)
     return done
 
@@ -166,7 +174,7 @@ def ingest_remote(store: Store, provider: RemoteProvider, wanted: Wanted, *, tod
             advance(symbol)
     finally:
         # Also where the vendor broke off: what is stored is never without its findings.
-        _inspect_stored(store, wanted.symbols)
+        _inspect_stored(store)
     held = store.last_sessions()
     for symbol in wanted.symbols:
         if symbol not in held and symbol not in done.missing:
@@ -186,7 +194,7 @@ def cross_check(
     ours = store.bars(symbols=symbols, start=start, end=end)
     theirs = second.fetch(symbols, start, end)
     found = disagreements(ours, theirs.bars, store.actions(symbols=symbols), theirs.actions)
-    store.replace_findings(found, symbols=[])
+    store.replace_mismatches(found, symbols, start, end)
     return found
 
 
@@ -199,20 +207,17 @@ def _fetch_symbol(
     gaps = everything if wanted.refresh else store.uncovered(symbol, provider.source, *everything[0])
     for first, last in gaps:
         reached: date | None = None
-        try:
-            for page in provider.pages(symbol, first, last):
-                if wanted.strict:
-                    _require_sound(page, _inspect_page(store, page))
-                _require_one_adjustment(store, page)
-                _write(store, provider.source, page, done)
-                reached = page.bars.last_session if len(page.bars) else reached
-        except ProviderError:
-            if reached is not None:
+        for page in provider.pages(symbol, first, last):
+            if wanted.strict:
+                _require_sound(page, _inspect_page(store, page))
+            _require_one_adjustment(store, page)
+            # The first page brings all actions; after each, what has come is covered, whatever happens next.
+            _write(store, provider.source, page, done, {symbol: (first, last)} if reached is None else {})
+            if len(page.bars):
+                reached = page.bars.last_session
                 store.record_coverage(symbol, provider.source, first, reached)
-            raise
-        settled = last if last < session_after(today, -MAY_COME_LATE) else reached
-        if settled is not None:
-            store.record_coverage(symbol, provider.source, first, settled)
+        if last < session_after(today, -MAY_COME_LATE):
+            store.record_coverage(symbol, provider.source, first, last)
 
 
 def _require_sound(data: MarketData, found: Findings) -> None:
@@ -221,15 +226,24 @@ def _require_sound(data: MarketData, found: Findings) -> None:
         raise QuarantinedRows(f"{'; '.join(lines)}; nothing was written: correct the rows or leave out --strict")
 
 
-def _write(store: Store, source: str, data: MarketData, done: Ingested) -> None:
-    """Store one answer and count it. Actions first: a bar is never there without the split that came with it."""
-    store.upsert_actions(data.actions, source=source)
+def _write(store: Store, source: str, data: MarketData, done: Ingested, answered: Answered) -> None:
+    """Store one answer and count it. Actions first: a bar is never there without the split that came with it.
+
+    Args:
+        answered: first and last day, by symbol, of which the answer names every action.
+    """
+    if data.adjustment is Adjustment.AS_GIVEN:  # knows of no action, which is not to say that there is none
+        answered = {}
+    changed = store.upsert_actions(data.actions, source=source, answered=answered)
+    done.revised_actions += changed.revised
     store.set_aside(data.quarantine, source=source)
     count = store.upsert_bars(data.bars, source=source)
     done.inserted += count.inserted
     done.revised += count.revised
     done.unchanged += count.unchanged
     done.actions += len(data.actions)
+    for fault, rows in data.quarantine.frame["fault"].value_counts().iter_rows():
+        done.set_aside[fault] = done.set_aside.get(fault, 0) + rows
     done.notes += [note for note in data.findings if note not in done.notes]
     done.adjustment = data.adjustment
     done.bars += len(data.bars)
@@ -241,9 +255,18 @@ def _write(store: Store, source: str, data: MarketData, done: Ingested) -> None:
         done.last = last if done.last is None else max(done.last, last)
 
 
-def _inspect_stored(store: Store, symbols: Sequence[str]) -> None:
-    found = inspect(store.bars(symbols=symbols), store.actions(symbols=symbols))
-    store.replace_findings(_without_rows_set_aside(found, store.quarantine(symbols)), symbols)
+def _inspect_stored(store: Store) -> None:
+    """Inspect every bar of the store: whether a close is stale depends on what all others did."""
+    bars = store.bars()
+    found = inspect(bars, store.actions(symbols=bars.symbols))
+    store.replace_findings(_without_rows_set_aside(found, store.quarantine(bars.symbols)), bars.symbols)
+
+
+def _answered(data: MarketData) -> dict[str, tuple[date, date]]:
+    """First and last day of each symbol in an answer, rows that are no bars included."""
+    rows = pl.concat([part.frame.select("symbol", "session") for part in (data.bars, data.quarantine)]).drop_nulls()
+    spans = rows.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    return {symbol: (first, last) for symbol, first, last in spans.iter_rows()}
 
 
 def _inspect_page(store: Store, page: MarketData) -> Findings:

@@ -132,11 +132,12 @@ class Features:
         if not self.spec.names:
             return
         first = self.spec.names[0]
-        known_R = np.isfinite(self.frame[first].to_numpy())
-        unknown = np.flatnonzero(~known_R)
-        for name in self.spec.names:
-            values_R = self.frame[name].to_numpy()
-            if not np.array_equal(np.isfinite(values_R), known_R) or not np.isnan(values_R[unknown]).all():
+        known = self.frame[first].is_finite()
+        wrong = self.frame.select(
+            ((pl.col(name).is_finite() != known) | pl.col(name).is_infinite()).any() for name in self.spec.names
+        )
+        for name, is_wrong in wrong.row(0, named=True).items():
+            if is_wrong:
                 raise DataError(f"{name} must be finite where {first} is, and NaN elsewhere")
 
     def __len__(self) -> int:

@@ -3,38 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 import polars as pl
 
 from swiftbolt.bars import Quarantine
 from swiftbolt.findings import FINDING_SCHEMA, KINDS, Effect, Findings
 from swiftbolt.store.connection import Database, Operations
-from swiftbolt.store.rows import QUARANTINE_SCHEMA, as_list, require_storable
+from swiftbolt.store.rows import QUARANTINE_SCHEMA, Answered, as_list, as_spans, require_storable
 from swiftbolt.store.statements import statement
 
 QUARANTINING = [name for name, kind in KINDS.items() if kind.effect is Effect.QUARANTINED]
 # What inspecting the stored bars again does not find again stays on record: it was seen when the data came in.
-SEEN_ON_ARRIVAL = {"revision", "source_mismatch", *(n for n, kind in KINDS.items() if kind.effect is Effect.SET_ASIDE)}
+SET_ASIDE = [name for name, kind in KINDS.items() if kind.effect is Effect.SET_ASIDE]
+SEEN_ON_ARRIVAL = {"revision", "source_mismatch", *SET_ASIDE}
 RECOMPUTED = [name for name in KINDS if name not in SEEN_ON_ARRIVAL]
 
 
 class FindingOperations(Operations):
     """The tables ``findings`` and ``quarantined_rows``."""
 
-    def set_aside(self, quarantine: Quarantine, source: str) -> None:
+    def set_aside(self, quarantine: Quarantine, source: str, answered: Answered | None = None) -> None:
         """Keep rows that are no bars, with their values as they came and a finding each; doing it again adds none.
+
+        Args:
+            answered: first and last day, by symbol, of which ``source`` has brought all it has: rows that it brought
+                of those days before and does not bring again were corrected, and go.
 
         Raises:
             SchemaError: the store has no room for a symbol's name.
         """
-        if not len(quarantine):
-            return
         require_storable(quarantine.frame["symbol"].unique())
         with self._database.transaction() as connection:
+            if answered:
+                gone = {**as_spans(answered), "source": source, "kinds": SET_ASIDE}
+                connection.execute(statement("withdraw_set_aside"), gone)
             connection.execute(statement("create_incoming_quarantine"))
             self._database.copy("copy_quarantine", quarantine.frame)
             connection.execute(statement("merge_quarantine"), {"source": source})
             merge_findings(self._database, Findings.of_quarantine(quarantine), symbols=(), source=source)
+
+    def replace_mismatches(
+        self, found: Findings, symbols: Sequence[str], start: date | None = None, end: date | None = None
+    ) -> None:
+        """Make ``found`` all there is of disagreements between sources on ``symbols`` from ``start`` to ``end``."""
+        with self._database.transaction() as connection:
+            wanted = {"symbols": list(symbols), "start": start, "end": end}
+            connection.execute(statement("withdraw_mismatches"), wanted)
+            merge_findings(self._database, found, symbols=(), source=None)
 
     def quarantine(self, symbols: Iterable[str] | None = None) -> Quarantine:
         """Rows that were set aside by symbol and session; None takes also those that have no symbol."""

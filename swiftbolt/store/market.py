@@ -8,7 +8,6 @@ from datetime import date
 
 import numpy as np
 import polars as pl
-from psycopg.rows import class_row
 
 from swiftbolt.actions import ACTION_SCHEMA, CorporateActions
 from swiftbolt.bars import BAR_SCHEMA, Bars
@@ -16,13 +15,23 @@ from swiftbolt.findings import Findings
 from swiftbolt.store.connection import Operations
 from swiftbolt.store.features import withdraw_features
 from swiftbolt.store.findings import merge_findings
-from swiftbolt.store.rows import REVISION_SCHEMA, SymbolRow, UpsertCount, as_list, require_storable, with_columns
+from swiftbolt.store.rows import (
+    ACTION_REVISION_SCHEMA,
+    REVISION_SCHEMA,
+    Answered,
+    SymbolRow,
+    UpsertCount,
+    as_list,
+    as_spans,
+    require_storable,
+    with_columns,
+)
 from swiftbolt.store.statements import statement
 from swiftbolt.store.wire import read_arrays, repeated
 
 
 class MarketOperations(Operations):
-    """The tables ``bars``, ``bar_revisions``, ``corporate_actions`` and ``symbol_revisions``."""
+    """The tables ``bars``, ``corporate_actions``, what they were before, and ``symbol_revisions``."""
 
     def upsert_bars(self, bars: Bars, source: str) -> UpsertCount:
         """Insert ``bars`` and replace those that differ; ingesting the same bars again changes nothing.
@@ -50,26 +59,45 @@ class MarketOperations(Operations):
                 merge_findings(self._database, found, symbols=(), source=source)
             return UpsertCount(inserted=inserted, revised=revised, unchanged=unchanged, findings=found)
 
-    def upsert_actions(self, actions: CorporateActions, source: str) -> UpsertCount:
+    def upsert_actions(self, actions: CorporateActions, source: str, answered: Answered | None = None) -> UpsertCount:
         """Make ``actions`` all there is for each of their symbols, ex-dates and kinds.
 
-        An action held under the same three that is not among them is withdrawn, and counted as revised.
+        An action held under the same three that is not among them is withdrawn, and counted as revised. What was
+        replaced or withdrawn is kept (``action_revisions``), and a finding of kind ``revision`` is recorded.
+
+        Args:
+            answered: first and last day, by symbol, for which ``actions`` are all that the source knows: others held
+                of those days are withdrawn.
 
         Raises:
             SchemaError: the store has no room for a symbol's name.
         """
-        symbols = actions.frame["symbol"].unique().to_list()
+        answered = answered or {}
+        symbols = sorted({*actions.frame["symbol"].unique(), *answered})
         require_storable(symbols)
-        with (
-            self._database.transaction() as connection,
-            connection.cursor(row_factory=class_row(UpsertCount)) as cursor,
-        ):
-            cursor.execute(statement("create_incoming_actions"))
+        with self._database.transaction() as connection:
+            connection.execute(statement("create_incoming_actions"))
             self._database.copy("copy_actions", actions.frame)
-            cursor.execute(statement("lock_symbols"), {"symbols": symbols})
-            count = cursor.execute(statement("merge_actions"), {"source": source}).fetchone()
-            assert count is not None
-            return count
+            connection.execute(statement("lock_symbols"), {"symbols": symbols})
+            merged = connection.execute(statement("merge_actions"), {"source": source}).fetchone()
+            gone = connection.execute(statement("withdraw_actions"), as_spans(answered)).fetchone()
+            assert merged is not None
+            assert gone is not None
+            inserted, revised, unchanged = merged
+            found = Findings.none()
+            if revised or gone[0]:
+                replaced = self._database.frame("replaced_actions", {"symbols": symbols}, ACTION_REVISION_SCHEMA)
+                found = _findings_of_actions(replaced)
+                merge_findings(self._database, found, symbols=(), source=source)
+            return UpsertCount(inserted=inserted, revised=revised + gone[0], unchanged=unchanged, findings=found)
+
+    def action_revisions(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The values that actions of ``symbols`` had before they were replaced or withdrawn.
+
+        Returns:
+            Frame of ``ACTION_REVISION_SCHEMA`` by symbol and ex-date; ``source`` is where the value had come from.
+        """
+        return self._database.frame("action_revisions", {"symbols": as_list(symbols)}, ACTION_REVISION_SCHEMA)
 
     def bars(self, symbols: Iterable[str] | None = None, start: date | None = None, end: date | None = None) -> Bars:
         """Bars of ``symbols`` from ``start`` to ``end``, both included; None does not restrict."""
@@ -133,6 +161,24 @@ def _findings_of(replaced: pl.DataFrame) -> Findings:
                 "was {} from {}",
                 pl.concat_str([pl.format(f"{name} {{}}", pl.col(name)) for name in values], separator=" "),
                 "source",
+            ),
+        )
+    )
+
+
+def _findings_of_actions(replaced: pl.DataFrame) -> Findings:
+    return Findings.from_frame(
+        replaced.select(
+            "symbol",
+            session=pl.col("ex_date"),
+            kind=pl.lit("revision"),
+            known_from=pl.col("replaced_at").dt.date(),
+            detail=pl.format(
+                "{} of {} from {} {}",
+                "kind",
+                "value",
+                "source",
+                pl.when("is_withdrawn").then(pl.lit("withdrawn")).otherwise(pl.lit("corrected")),
             ),
         )
     )

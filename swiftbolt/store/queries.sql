@@ -142,6 +142,40 @@ SELECT
     (SELECT count(*) FROM given) - count(*) AS unchanged
 FROM merged;
 
+-- name: withdraw_actions
+-- What a source no longer names within the days it has answered for goes.
+WITH withdrawn AS (
+    DELETE FROM corporate_actions AS held
+    USING unnest(%(symbols)s::varchar[], %(firsts)s::date[], %(lasts)s::date[]) AS answered (symbol, first, last)
+    WHERE held.symbol = answered.symbol
+        AND held.ex_date BETWEEN answered.first AND answered.last
+        AND NOT EXISTS (
+            SELECT FROM incoming_actions AS given
+            WHERE (given.symbol, given.ex_date, given.kind) = (held.symbol, held.ex_date, held.kind)
+        )
+    RETURNING held.symbol, least(held.ex_date, held.known_at) AS matters_from
+), noted AS (
+    UPDATE symbol_revisions AS held
+    SET revision = held.revision + 1
+    FROM (SELECT symbol, min(matters_from) AS matters_from FROM withdrawn GROUP BY symbol) AS changed
+    WHERE changed.symbol = held.symbol AND changed.matters_from <= held.newest
+)
+SELECT count(*) FROM withdrawn;
+
+-- name: replaced_actions
+-- What this transaction replaced or withdrew: it began now(), and holds the locks of these symbols.
+SELECT symbol, ex_date, kind, value, source, is_withdrawn, replaced_at
+FROM action_revisions
+WHERE symbol = ANY (%(symbols)s::varchar[]) AND replaced_at = now()
+ORDER BY number;
+
+-- name: action_revisions
+-- Actions that were replaced or withdrawn, of some symbols or of all, in the order they were.
+SELECT symbol, ex_date, kind, value, source, is_withdrawn, replaced_at
+FROM action_revisions
+WHERE %(symbols)s::varchar[] IS NULL OR symbol = ANY (%(symbols)s::varchar[])
+ORDER BY symbol, ex_date, number;
+
 -- name: bars
 -- One row per symbol with an array per column: a tenth of the work of a row per bar.
 SELECT
@@ -245,6 +279,32 @@ SELECT symbol, session, open, high, low, close, volume, fault, %(source)s
 FROM incoming_quarantine
 ORDER BY symbol, session, open, high, low, close, volume, fault
 ON CONFLICT DO NOTHING;
+
+-- name: withdraw_set_aside
+-- What a source brought of the days it answers for again: what it no longer brings was corrected.
+WITH answered AS (
+    SELECT * FROM unnest(%(symbols)s::varchar[], %(firsts)s::date[], %(lasts)s::date[]) AS given (symbol, first, last)
+), gone AS (
+    DELETE FROM quarantined_rows AS held
+    USING answered
+    WHERE held.symbol = answered.symbol
+        AND held.source = %(source)s
+        AND coalesce(held.session BETWEEN answered.first AND answered.last, true)
+)
+DELETE FROM findings AS held
+USING answered
+WHERE held.symbol = answered.symbol
+    AND held.source = %(source)s
+    AND held.kind = ANY (%(kinds)s)
+    AND coalesce(held.session BETWEEN answered.first AND answered.last, true);
+
+-- name: withdraw_mismatches
+-- Two sources are compared again: what they agree on by now is no finding.
+DELETE FROM findings
+WHERE symbol = ANY (%(symbols)s::varchar[])
+    AND kind = 'source_mismatch'
+    AND session >= coalesce(%(start)s::date, '-infinity')
+    AND session <= coalesce(%(end)s::date, 'infinity');
 
 -- name: quarantine
 -- Rows set aside, of some symbols, or of all and of rows that had none.

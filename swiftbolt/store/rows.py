@@ -32,7 +32,19 @@ REVISION_SCHEMA = {
     "source": pl.String(),
     "replaced_at": pl.Datetime("us", "UTC"),
 }
+ACTION_REVISION_SCHEMA = {
+    "symbol": pl.String(),
+    "ex_date": pl.Date(),
+    "kind": pl.String(),
+    "value": pl.Float64(),
+    "source": pl.String(),
+    "is_withdrawn": pl.Boolean(),
+    "replaced_at": pl.Datetime("us", "UTC"),
+}
 QUARANTINE_SCHEMA = {**BAR_SCHEMA, "fault": pl.String()}
+
+Answered = Mapping[str, tuple[date, date]]
+"""First and last day, by symbol, for which a source has told all it knows."""
 
 SYMBOL_LENGTH = 64  # characters, as the migrations have it
 
@@ -42,7 +54,8 @@ class UpsertCount:
     """What became of a batch: rows that were new, that replaced another value, that were known already.
 
     Attributes:
-        findings: one of kind ``revision`` for each bar that was replaced; they are in the store already.
+        findings: one of kind ``revision`` for each bar or action that was replaced or withdrawn; they are in the store
+            already.
     """
 
     inserted: int
@@ -129,6 +142,15 @@ def with_columns(frame: pl.DataFrame, schema: Mapping[str, pl.DataType], what: s
     if missing:
         raise SchemaError(f"{what} lack the columns {', '.join(missing)}")
     return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def as_spans(answered: Answered) -> dict[str, Any]:
+    """First and last days by symbol as the arrays a statement takes."""
+    return {
+        "symbols": list(answered),
+        "firsts": [first for first, _ in answered.values()],
+        "lasts": [last for _, last in answered.values()],
+    }
 
 
 def as_list(symbols: Iterable[str] | None) -> list[str] | None:

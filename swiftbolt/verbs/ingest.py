@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swiftbolt.console import note, print_json, print_line, print_table, progress
-from swiftbolt.errors import ConfigError, InsufficientHistory
+from swiftbolt.errors import ConfigError, InsufficientHistory, ProviderError
 from swiftbolt.verbs.shared import AsJson, open_store
 from swiftbolt.verbs.vendors import Vendor, open_vendor
 
@@ -84,7 +84,8 @@ def ingest(
     wanted = _wanted(provider, chosen, start, end, today, strict=strict, refresh=refresh)
     bring: Callable[[Store, Callable[[str], None]], Ingested]
     if provider in LOCAL:
-        _refuse_options(provider, {"--base-url": base_url, "--requests-per-minute": requests_per_minute})
+        remote_only = {"--base-url": base_url, "--requests-per-minute": requests_per_minute, "--refresh": refresh}
+        _refuse_options(provider, remote_only)
         local = _local(provider, path, dict(_pair(text) for text in column or ()), symbol, today)
         bring = partial(library.ingest_local, read=library.read_local(local, wanted))
     else:
@@ -96,7 +97,14 @@ def ingest(
         with progress("ingesting", len(wanted.symbols or ()) or None) as advance:
             done = bring(store, advance=lambda symbol: advance(1))
         asked = sorted(set(wanted.symbols or done.symbols))
-        disputed = None if second is None else library.cross_check(store, second, asked, wanted.start, wanted.end)
+        disputed, unanswered = None, None
+        if second is not None:
+            try:
+                disputed = library.cross_check(
+                    store, second, asked, wanted.start or done.first, wanted.end or done.last
+                )
+            except ProviderError as exc:  # what was ingested is told first
+                unanswered = exc
         least = chosen.min_sessions if chosen else 0
         held = {row.symbol: row.sessions for row in store.symbols()}
     short = [InsufficientHistory(name, least, held[name]) for name in asked if 0 < held.get(name, 0) < least]
@@ -107,9 +115,11 @@ def ingest(
     if as_json:
         summary = {**done.to_json(), "too_short": [shortage.symbol for shortage in short]}
         print_json(summary if disputed is None else {**summary, "disputed": disputed.frame.to_dicts()})
-        return
-    print_line(_summary(done))
-    if disputed is not None:
+    else:
+        print_line(_summary(done, asked))
+    if unanswered is not None:
+        raise unanswered
+    if disputed is not None and not as_json:
         _show_disputed(disputed, provider, second.source if second else "")
 
 
@@ -124,11 +134,13 @@ def findings(
     if kind is not None and kind not in KINDS:
         raise ConfigError("swiftbolt findings", "--kind", f"no kind {kind!r}; there are {', '.join(KINDS)}")
     with open_store() as store:
-        found = store.findings(symbol or None)
+        found, held = store.findings(symbol or None), set(store.last_sessions())
     frame = found.frame if kind is None else found.frame.filter(kind=kind)
     rows = [{**row, "effect": str(KINDS[row["kind"]].effect)} for row in frame.to_dicts()]
+    for unknown in sorted(set(symbol or ()) - held):
+        note(f"there are no bars of {unknown}")
     if as_json:
-        print_json(rows)
+        print_json([{**row, "remedy": KINDS[row["kind"]].remedy} for row in rows])
         return
     print_table(rows) if rows else note("nothing was found")
     for name in dict.fromkeys(row["kind"] for row in rows):
@@ -193,13 +205,14 @@ def _local(
     return FilesProvider(path=path, columns=columns, symbol=symbol, today=today)
 
 
-def _summary(done: Ingested) -> str:
+def _summary(done: Ingested, asked: Sequence[str]) -> str:
     if not done.bars:
-        return "nothing was missing" if not done.missing else "no bars came"
+        return "nothing was missing" if len(done.missing) < len(asked) else "no bars came"
     return (
         f"{len(done.symbols)} symbols, {done.bars:,} bars from {done.first} to {done.last}:"
         f" {done.inserted:,} inserted, {done.revised:,} revised, {done.unchanged:,} unchanged;"
-        f" {done.actions:,} corporate actions ({done.adjustment}); {len(done.findings):,} findings on file"
+        f" {done.actions:,} corporate actions, {done.revised_actions:,} of them revised or withdrawn"
+        f" ({done.adjustment}); {len(done.findings):,} findings on file"
     )
 
 
