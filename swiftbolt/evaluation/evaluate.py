@@ -66,6 +66,7 @@ class Evaluation:
     directory: Path
     scorecard: dict[str, Any]
     forecasts: int
+    findings: Findings
     skipped: Mapping[str, str]
     failures: Mapping[str, str]
 
@@ -104,6 +105,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         directory=out,
         scorecard=scorecard,
         forecasts=len(result.forecasts),
+        findings=findings,
         skipped=skipped,
         failures=result.failures,
     )

@@ -66,6 +66,7 @@ def describe() -> list[dict[str, str | int | float]]:
             "look_back": feature.look_back,
             "range": feature.range,
             "degenerate": feature.degenerate,
+            "rescaled": "changes" if feature.in_dollars else "",
             "formula": feature.formula,
             "source": feature.source,
             "roadmap": ", ".join(feature.roadmap),

@@ -68,7 +68,10 @@ def refusal(
 
 def no_answer(vendor: str, path: str, cause: Exception) -> TryAgain:
     """The connection failed, or the body was not whole in time."""
-    problem = f"{vendor} did not answer {path} in full ({type(cause).__name__}); try again later"
+    problem = (
+        f"{vendor} did not answer {path} in full ({type(cause).__name__}); try again later, or check --base-url;"
+        " what had come is kept"
+    )
     return TryAgain(ProviderUnavailable(problem))
 
 

@@ -127,7 +127,7 @@ class PatientPool:
 
     def _attempt(self, method: str, url: str, fields: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         self.bucket.take()
-        path = urlsplit(url).path
+        host, path = urlsplit(url).netloc, urlsplit(url).path
         try:
             with closing(
                 self.pool.request(
@@ -139,7 +139,7 @@ class PatientPool:
         except ValueError as exc:  # an address that is none: no such thing as another attempt
             raise ProviderRefused(f"{self.vendor} cannot be asked at that address; check --base-url") from exc
         except (OSError, HTTPError, EOFError, zlib.error) as exc:
-            raise no_answer(self.vendor, path, exc) from exc
+            raise no_answer(f"{self.vendor} at {host}", path, exc) from exc
         if response.status not in (200, 404):
             said = words_of(body, [self.hidden])
             raise refusal(self.vendor, response.status, response.headers, path, said, [self.key_variable])

@@ -53,6 +53,8 @@ def evaluate(
         note(line)
     with bars_of_progress() as progress:
         result = run_evaluation(plan, data, out, start=start.date() if start is not None else None, progress=progress)
+    for line in result.findings.quarantining().summary():
+        note(line)
     for reason in result.skipped.values():
         note(f"skipped: {reason}")
     for key, reason in result.failures.items():

@@ -63,6 +63,9 @@ def features(
     for line in found.quarantining().summary():
         note(line)
     names, warmup = built.spec.names, built.spec.warmup
+    short = data.too_short(warmup + 1)
+    if short:
+        note(f"no features of {len(short)} symbols with {warmup} bars or fewer (first: {short[0]})")
     if as_json:
         print_json({"out": out, "rows": len(built), "features": names, "warmup": warmup, "spec": built.spec.spec_hash})
         return
@@ -83,7 +86,8 @@ def catalogue_page(rows: Sequence[Mapping[str, object]]) -> str:
             " adjusted prices, V volume, r the log return of a session, `[-n]` n sessions earlier; mean, sd, max, min"
             " and ema run over the sessions that their index names. `look_back` counts earlier bars; `degenerate` is"
             " the value for bars on which the formula is undefined; `scope` says what else than the symbol's own bars"
-            " a value depends on; `roadmap` names what it stands for in the roadmap.",
+            " a value depends on; `rescaled` says which change when a symbol's prices are multiplied; `roadmap` names"
+            " what it stands for in the roadmap.",
             "",
             cells(rows[0]),
             cells("---" for _ in rows[0]),
