@@ -29,7 +29,6 @@ from swiftbolt.universe import Cohort
 
 # Sessions kept of each symbol: the longest window of a network and the warm-up of what is added later, with room.
 KEPT = 320
-THREADS = 1  # a replica, or a job's driver, has one core
 
 Found = TypeVar("Found")
 
@@ -70,15 +69,13 @@ class CohortHistory:
 
         return read_steadily(store, cohort.symbols, read)
 
-    def panel(self, threads: int = 1) -> Panel:
+    def panel(self) -> Panel:
         """The panel models learn from."""
-        return build_panel(self.bars, self.actions, self.findings, market=self.cohort.market, threads=threads)
+        return build_panel(self.bars, self.actions, self.findings, market=self.cohort.market)
 
     def keep_features(self, store: Store) -> None:
         """Put the features of each symbol's newest ``KEPT`` sessions into the cache, replacing what is there."""
-        built = build_features(
-            self.bars, self.actions, self.findings, market=self.cohort.market, last=KEPT, threads=THREADS
-        )
+        built = build_features(self.bars, self.actions, self.findings, market=self.cohort.market, last=KEPT)
         growth = growth_of(self.bars, self.actions, self.findings)
         _keep(store, self.cohort, self.revision, growth, built)
 
@@ -151,9 +148,7 @@ def _add_new_sessions(store: Store, cohort: Cohort, cached_to: date) -> None:
     if not len(added):
         return
     last = int(added["symbol"].value_counts()["count"].to_numpy().max())
-    built = build_features(
-        bars, history.actions, history.findings, market=cohort.market, last=last, base=base, threads=THREADS
-    )
+    built = build_features(bars, history.actions, history.findings, market=cohort.market, last=last, base=base)
     growth = growth_of(bars, history.actions, history.findings, base=base)
     _keep(store, cohort, history.revision, growth.join(added, on=list(KEYS), how="semi"), built)
 
@@ -162,9 +157,7 @@ def _of_an_outsider(store: Store, symbol: str, cohort: Cohort, newest: date) -> 
     """Features of a symbol of no cohort, beside those of ``cohort``; not kept."""
     joined = Cohort.of([*cohort.symbols, symbol], cohort.market)
     history = CohortHistory.read(store, joined, session_after(newest, -2 * KEPT))
-    built = build_features(
-        history.bars, history.actions, history.findings, market=cohort.market, last=KEPT, threads=THREADS
-    )
+    built = build_features(history.bars, history.actions, history.findings, market=cohort.market, last=KEPT)
     return built.frame.filter(symbol=symbol)
 
 

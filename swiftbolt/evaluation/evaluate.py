@@ -88,7 +88,7 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))
     actions = data.actions.select(symbols=bars.symbols)
     findings = inspect(bars, actions)
-    panel = build_panel(bars, actions, findings, market=market_of(plan.universe, bars), threads=plan.config.workers)
+    panel = build_panel(bars, actions, findings, market=market_of(plan.universe, bars))
     folds = make_folds(panel.sessions, plan.recipe.folds, start=start, burn_in=True)
     workers = plan.config.workers
     result = walk_forward(

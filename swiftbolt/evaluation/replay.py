@@ -95,7 +95,7 @@ class Pipeline:
     def panel(self) -> Panel:
         """What models learn from."""
         market = market_of(self.plan.universe, self.bars)
-        return build_panel(self.bars, self.actions, self.findings, market=market, threads=self.plan.config.workers)
+        return build_panel(self.bars, self.actions, self.findings, market=market)
 
     @cached_property
     def folds(self) -> list[Fold]:

@@ -11,10 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -53,7 +50,6 @@ BLOCK_BARS = 16384  # several short histories are computed together up to about 
 ROWS_AT_ONCE = 4096  # turned from columns into rows
 
 Floating = NDArray[np.floating]
-Item = TypeVar("Item")
 
 
 def describe() -> list[dict[str, str | int | float]]:
@@ -83,7 +79,6 @@ def build_features(
     market: str | None = None,
     last: int | None = None,
     base: pl.DataFrame | None = None,
-    threads: int = 1,
 ) -> Features:
     """Compute the catalogue for every bar, or for each symbol's ``last`` ones, from what was known at its close.
 
@@ -96,7 +91,6 @@ def build_features(
         market: the symbol whose return is the market's; the mean of all symbols' returns where it is None.
         base: where ``bars`` do not begin with the history, what one share had become by each symbol's first bar
             (``growth_of`` the whole history gives it).
-        threads: how many work at once; the result is the same for any number.
 
     Returns:
         One row per bar, or ``last`` per symbol. A row with fewer than ``WARMUP`` sound bars before it has no value.
@@ -112,12 +106,12 @@ def build_features(
     known = BarsAsKnown(bars, actions, findings, base)
     keys = bars.frame.select(*KEYS)
     if last is None:
-        values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float64, threads)
+        values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float64)
     else:
         wanted_R = _last_rows(known, last)
         # A rank needs every symbol's value on its session, and some symbols may have ended long ago.
         computed_R = np.isin(known.session_R, np.unique(known.session_R[wanted_R]))
-        values = _compute(known, market, computed_R, np.float64, threads)
+        values = _compute(known, market, computed_R, np.float64)
         values = [column[wanted_R[computed_R]] for column in values]
         keys = keys.filter(pl.Series(wanted_R))
     columns = [pl.Series(name, column) for name, column in zip(DEFAULT_SPEC.names, values, strict=True)]
@@ -144,7 +138,6 @@ def build_panel(
     findings: Findings = NO_FINDINGS,
     *,
     market: str | None = None,
-    threads: int = 1,
 ) -> Panel:
     """Features, total-return prices and raw closes of ``bars``, whose prices are as traded.
 
@@ -157,7 +150,7 @@ def build_panel(
     if not len(bars):
         raise DataError("no bars to make a panel of")
     known = BarsAsKnown(bars, actions, findings)
-    values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float32, threads)
+    values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float32)
     counts = [len(view.row_T) for view in known.views]
     row_N = np.concatenate([view.row_T for view in known.views])
     features_NF = _as_rows(values, row_N)
@@ -232,7 +225,7 @@ class _Stretch:
 
 
 def _compute(
-    known: BarsAsKnown, market: str | None, computed_R: NDArray[np.bool_], dtype: type[np.floating], threads: int
+    known: BarsAsKnown, market: str | None, computed_R: NDArray[np.bool_], dtype: type[np.floating]
 ) -> list[Floating]:
     """A column per feature, with one value for each row of ``computed_R``."""
     context = known.context(market)
@@ -245,11 +238,12 @@ def _compute(
         stretches = [stretch for view in views for stretch in _stretches(view, computed_R, place_R)]
         for stretch in stretches:
             without_C[stretch.places] = False
-        _in_parallel(partial(_fill, known, context, columns), _blocks(stretches), threads)
+        for block in _blocks(stretches):
+            _fill(known, context, columns, block)
     places_without = np.flatnonzero(without_C)
     cross = Cross(known.session_R[computed_R], known.symbol_R[computed_R])
-    work = zip(CATALOGUE, columns, strict=True)
-    _in_parallel(partial(_finish, cross, places_without), work, threads)
+    for feature, column in zip(CATALOGUE, columns, strict=True):
+        _finish(cross, places_without, feature, column)
     return columns
 
 
@@ -304,9 +298,8 @@ def _without_gaps(feature: Feature, values_T: Float64, known: BarsAsKnown, block
     return np.where(np.isnan(values_T), feature.degenerate, values_T)
 
 
-def _finish(cross: Cross, places_without: NDArray[np.int64], work: tuple[Feature, Floating]) -> None:
+def _finish(cross: Cross, places_without: NDArray[np.int64], feature: Feature, column: Floating) -> None:
     """Turn values into ranks where the feature is one; NaN where there are no features."""
-    feature, column = work
     column[places_without] = np.nan
     if feature.scope == "cross_section":
         cross.rank(column)
@@ -322,16 +315,6 @@ def _computations() -> list[tuple[Callable[[History], Float64], list[int]]]:
 
 
 _COMPUTED = _computations()
-
-
-def _in_parallel(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
-    if threads == 1:
-        for item in items:
-            function(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(function, items):
-            pass
 
 
 def _as_rows(columns: list[Floating], row_N: NDArray[np.int64]) -> NDArray[np.float32]:

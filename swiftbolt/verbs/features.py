@@ -16,8 +16,6 @@ from swiftbolt.verbs.shared import AsJson
 if TYPE_CHECKING:
     import polars as pl
 
-THREADS = 2
-
 
 def features(
     bars: Annotated[Path | None, typer.Option(help="Parquet or CSV file of daily bars.")] = None,
@@ -58,7 +56,7 @@ def features(
         raise ConfigError("swiftbolt features", "--market", f"{market} is not among the symbols of {bars}")
     with working(f"features of {len(data.bars):,} bars"):
         found = inspect(data.bars, data.actions)
-        built = build_features(data.bars, data.actions, found, market=market, threads=THREADS)
+        built = build_features(data.bars, data.actions, found, market=market)
         _write_parquet(built.frame, out)
     for line in found.quarantining().summary():
         note(line)

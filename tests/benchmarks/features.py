@@ -52,21 +52,19 @@ def load() -> Market:
 def main() -> None:
     """Measure and print the table."""
     # First, while this process is small: a child's peak counts its parent's memory at the time it was started.
-    peaks = {threads: peak_over_output(threads) for threads in (1, 2)}
+    peak = peak_over_output()
     bars, actions = load()
     print(f"features: {len(bars):,} rows of {len(bars.symbols)} symbols, {COUNT} features")
     theirs = peer(bars)
     line("peer, pandas and TA-Lib", theirs, NANOSECONDS)
-    for threads in (1, 2):
-        ours = best(lambda n=threads: build_features(bars, actions, threads=n)) / len(bars) / COUNT * 1e9
-        line(f"ours, {threads} at once", ours, NANOSECONDS)
-        line("  the peer takes", theirs / ours, "times as long")
+    ours = best(lambda: build_features(bars, actions)) / len(bars) / COUNT * 1e9
+    line("ours, one core", ours, NANOSECONDS)
+    line("  the peer takes", theirs / ours, "times as long")
     for share in (0.25, 0.5, 1, 2):
         part = portion(bars, actions, share)
-        seconds = best(lambda part=part: build_features(*part, threads=2))
+        seconds = best(lambda part=part: build_features(*part))
         line(f"{share} times the rows", seconds / len(part[0]) / COUNT * 1e9, NANOSECONDS)
-    for threads, peak in peaks.items():
-        line(f"peak memory, {threads} at once", peak, "times the output")
+    line("peak memory", peak, "times the output")
     for name, seconds in updates(bars, actions).items():
         line(name, seconds, f"s for one new session of {UNIVERSE} symbols")
 
@@ -122,22 +120,22 @@ def updates(bars: Bars, actions: CorporateActions) -> dict[str, float]:
     }
 
 
-def peak_over_output(threads: int) -> float:
+def peak_over_output() -> float:
     """Largest memory of a process that computes all features, its interpreter and its bars included."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.features", "peak", str(threads)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.features", "peak"], capture_output=True, text=True, check=True
     )
     return float(json.loads(done.stdout))
 
 
-def _print_peak(threads: int) -> None:
+def _print_peak() -> None:
     bars, actions = load()
-    output = build_features(bars, actions, threads=threads).frame.select(DEFAULT_SPEC.names).estimated_size()
+    output = build_features(bars, actions).frame.select(DEFAULT_SPEC.names).estimated_size()
     print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / output))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peak"]:
-        _print_peak(int(sys.argv[2]))
+        _print_peak()
     else:
         main()

@@ -140,14 +140,14 @@ def test_features_of_a_bar_are_those_of_the_bars_not_known_to_be_faulty_at_its_c
     assert not np.isfinite(quarantined.select(DEFAULT_SPEC.names).to_numpy()).any()
 
 
-@given(seed=seeds, last=st.sampled_from([1, 2, 7]), threads=st.sampled_from([1, 2]))
+@given(seed=seeds, last=st.sampled_from([1, 2, 7]))
 @few
-def test_the_last_rows_alone_are_those_of_the_batch_to_the_last_bit(seed: int, last: int, threads: int) -> None:
+def test_the_last_rows_alone_are_those_of_the_batch_to_the_last_bit(seed: int, last: int) -> None:
     rng = np.random.default_rng(seed)
     bars = gappy_bars(seed)
     actions, findings = random_actions(rng, bars), random_findings(rng, bars)
     batch = build_features(bars, actions, findings).frame.group_by("symbol", maintain_order=True).tail(last)
-    update = build_features(bars, actions, findings, last=last, threads=threads).frame
+    update = build_features(bars, actions, findings, last=last).frame
     assert differing(batch, update) == []
 
 
@@ -186,7 +186,7 @@ def test_one_new_session_of_five_hundred_symbols_is_that_of_the_batch() -> None:
     bars = make_bars(symbols, WARMUP + 30, seed=1)
     rng = np.random.default_rng(2)
     actions = random_actions(rng, bars, 0.01)
-    batch = build_features(bars, actions, threads=2).frame.group_by("symbol", maintain_order=True).tail(1)
+    batch = build_features(bars, actions).frame.group_by("symbol", maintain_order=True).tail(1)
     assert differing(batch, build_features(bars, actions, last=1).frame) == []
 
 
@@ -198,17 +198,6 @@ def test_forward_growth_is_that_of_forward_adjustment_to_the_last_bit(seed: int)
     growth, adjusted = growth_of(bars, actions), forward_adjusted(bars, actions)
     assert (bars.frame["close"] * growth["price_growth"]).equals(adjusted["close"])
     assert (bars.frame["volume"] / growth["share_growth"]).equals(adjusted["volume"])
-
-
-def test_any_number_of_threads_gives_the_same_bits() -> None:
-    rng = np.random.default_rng(5)
-    bars = gappy_bars(5)
-    actions, findings = random_actions(rng, bars), random_findings(rng, bars)
-    alone = build_features(bars, actions, findings)
-    for threads in (2, 3):
-        assert build_features(bars, actions, findings, threads=threads) == alone
-    panels = [build_panel(bars, actions, findings, threads=threads) for threads in (1, 3)]
-    assert panels[0].features_RF.tobytes() == panels[1].features_RF.tobytes()
 
 
 def tick(known_after: int, row: int = SESSIONS - 2) -> tuple[Bars, Findings, date]:

@@ -27,9 +27,7 @@ def panels() -> tuple[Panel, Panel]:
         close_R=full.close_R[keep],
         log_price_R=full.log_price_R[keep],
         features_RF=full.features_RF[keep],
-        doubted=(
-            DoubtedBar(symbol=0, session=AT, close=1.0, log_price=bad, features_F=np.empty(0, dtype=np.float32)),
-        ),
+        doubted=(DoubtedBar(symbol=0, session=AT, close=1.0, log_price=bad, features_F=np.empty(0, dtype=np.float32)),),
     )
     return full, doubtful
 
