@@ -19,7 +19,15 @@ from swiftbolt.quality.repeats import beside_universe
 
 SYMBOLS = tuple("ABCDEFG")
 SESSIONS = 130
-FOUND_HERE = {"bad_tick", "stale_close", "zero_volume", "split_like_jump", "split_without_jump", "implausible_action"}
+FOUND_HERE = {
+    "bad_tick",
+    "stale_close",
+    "zero_volume",
+    "split_like_jump",
+    "absurd_rise",
+    "split_without_jump",
+    "implausible_action",
+}
 
 QUICK = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
