@@ -131,7 +131,7 @@ class Quarantine:
             if len(rows):
                 first = rows.row(0, named=True)
                 lines.append(
-                    f"quarantined {len(rows)} row{'s' if len(rows) > 1 else ''} with {meaning}"
+                    f"set aside {len(rows)} row{'s' if len(rows) > 1 else ''} with {meaning}"
                     f" (first: {first['symbol']} {first['session']})"
                 )
         return lines

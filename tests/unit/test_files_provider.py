@@ -261,7 +261,7 @@ def test_a_high_that_misses_the_close_by_rounding_is_mended_and_a_cent_is_not(pa
         (
             "bad.csv",
             "symbol,date,open,high,low,close,volume\nA,2020-01-02,1,1,1,-1,1\nA,2020-01-03,1,1,1,,1\n",
-            "no usable row: quarantined 1 row with a null.*; quarantined 1 row with a price that is zero",
+            "no usable row: set aside 1 row with a null.*; set aside 1 row with a price that is zero",
         ),
     ],
 )
