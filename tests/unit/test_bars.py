@@ -129,8 +129,7 @@ def test_the_summary_has_one_line_per_kind_with_its_count_and_first_row():
     frame = pl.concat([flat_frame("AAA", [10.0, 11.0]), flat_frame("AAA", [12.0, 13.0]), with_value("low", -1.0)[1:2]])
     _, quarantine = screen_bars(frame)
     assert quarantine.summary() == [
-        "set aside 1 row with a price that is zero, negative or infinite, or a negative volume"
-        " (first: AAA 2020-01-03)",
+        "set aside 1 row with a price that is zero, negative or infinite, or a negative volume (first: AAA 2020-01-03)",
         "set aside 2 rows with a second row for the same symbol and session with other values (the first is kept)"
         " (first: AAA 2020-01-02)",
     ]
