@@ -17,7 +17,6 @@ The vendor's conventions end here:
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import warnings
@@ -42,6 +41,7 @@ from swiftbolt.errors import (
 )
 from swiftbolt.providers.alpaca_session import KEY_VARIABLES, PatientSession
 from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.providers.json_values import number_of, positive_of
 from swiftbolt.quotes import OptionChain, OptionSnapshot, Quote, Right, Snapshot, StreamEvent, Trade
 from swiftbolt.sessions import EXCHANGE_ZONE, FIRST_SESSION, LAST_SESSION
 
@@ -294,7 +294,7 @@ def _screened(rows: Iterable[Json]) -> tuple[Bars, Quarantine]:
         columns["symbol"].append(row["symbol"])
         columns["session"].append(str(row["session"])[: len("2020-01-02")])
         for name in BAR_FIELDS:
-            columns[name].append(_number(row[name]))
+            columns[name].append(number_of(row[name]))
     frame = pl.DataFrame(columns, schema={**BAR_SCHEMA, "session": pl.String()})
     return screen_bars(frame.with_columns(pl.col("session").str.to_date("%Y-%m-%d", strict=False)))
 
@@ -326,11 +326,11 @@ def _converted(rows: Iterable[tuple[str, date | None, Json]]) -> tuple[Corporate
 def _split_of(kind: str, row: Json) -> float | None:
     """New shares for each old one, or None where the row is no split."""
     if kind == "stock_dividends":
-        rate = _positive(row.get("rate"))
+        rate = positive_of(row.get("rate"))
         return None if rate is None else 1.0 + rate
     if kind not in SPLITS or row.get("old_symbol") != row.get("new_symbol"):
         return None
-    new, old = _positive(row.get("new_rate")), _positive(row.get("old_rate"))
+    new, old = positive_of(row.get("new_rate")), positive_of(row.get("old_rate"))
     return None if new is None or old is None else new / old
 
 
@@ -338,7 +338,7 @@ def _dividend_of(kind: str, row: Json) -> float | None:
     """Dollars a share, or None where the row is no dividend in dollars."""
     if kind != "cash_dividends" or (row.get("currency") or "USD") != "USD":
         return None
-    return _positive(row.get("rate"))
+    return positive_of(row.get("rate"))
 
 
 def _symbol(row: Json) -> str:
@@ -355,14 +355,14 @@ def _day(row: Json) -> date | None:
 
 def _snapshot(symbol: str, row: Json) -> Snapshot:
     asked, traded = _mapping(row.get("latestQuote"), symbol), _mapping(row.get("latestTrade"), symbol)
-    bid, ask, price = _positive(asked.get("bp")), _positive(asked.get("ap")), _positive(traded.get("p"))
+    bid, ask, price = positive_of(asked.get("bp")), positive_of(asked.get("ap")), positive_of(traded.get("p"))
     newest_quote = newest_trade = None
     if bid is not None and ask is not None:
-        bid_size, ask_size = _number(asked.get("bs")) or 0.0, _number(asked.get("as")) or 0.0
+        bid_size, ask_size = number_of(asked.get("bs")) or 0.0, number_of(asked.get("as")) or 0.0
         at = _moment(symbol, asked.get("t"))
         newest_quote = Quote(symbol=symbol, at=at, bid=bid, ask=ask, bid_size=bid_size, ask_size=ask_size)
     if price is not None:
-        at, size = _moment(symbol, traded.get("t")), _number(traded.get("s")) or 0.0
+        at, size = _moment(symbol, traded.get("t")), number_of(traded.get("s")) or 0.0
         newest_trade = Trade(symbol=symbol, at=at, price=price, size=size)
     return Snapshot(symbol=symbol, quote=newest_quote, trade=newest_trade)
 
@@ -381,15 +381,15 @@ def _option(contract: str, underlying: str, row: Json) -> OptionSnapshot:
         right=RIGHTS[parts["right"]],
         strike=int(parts["strike"]) / 1000,
         expiry=datetime.strptime(parts["expiry"], "%y%m%d").date(),
-        bid=_number(asked.get("bp")),
-        ask=_positive(asked.get("ap")),  # nobody gives one away: 0 is no offer
-        last=_number(traded.get("p")),
-        volume=_number(day.get("v")),
-        implied_volatility=_number(row.get("impliedVolatility")),
-        delta=_number(greeks.get("delta")),
-        gamma=_number(greeks.get("gamma")),
-        theta=_number(greeks.get("theta")),
-        vega=_number(greeks.get("vega")),
+        bid=number_of(asked.get("bp")),
+        ask=positive_of(asked.get("ap")),  # nobody gives one away: 0 is no offer
+        last=number_of(traded.get("p")),
+        volume=number_of(day.get("v")),
+        implied_volatility=number_of(row.get("impliedVolatility")),
+        delta=number_of(greeks.get("delta")),
+        gamma=number_of(greeks.get("gamma")),
+        theta=number_of(greeks.get("theta")),
+        vega=number_of(greeks.get("vega")),
     )
 
 
@@ -409,17 +409,6 @@ def _list(value: object, where: str) -> list[Json]:
     if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
         raise SchemaError(f"alpaca: {where} holds no list of objects where one must be; check --base-url")
     return value
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def _positive(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and number > 0 else None
 
 
 def _moment(symbol: str, value: object) -> datetime:

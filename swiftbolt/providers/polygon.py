@@ -36,6 +36,7 @@ from swiftbolt.errors import (
     UnknownSymbol,
 )
 from swiftbolt.providers.base import Adjustment, MarketData
+from swiftbolt.providers.json_values import number_of
 from swiftbolt.providers.patience import Json
 from swiftbolt.providers.polygon_rows import (
     MILLISECOND,
@@ -43,7 +44,6 @@ from swiftbolt.providers.polygon_rows import (
     day_of,
     mapping_of,
     moment_of,
-    number_of,
     option_of,
     rows_of,
     session_of,

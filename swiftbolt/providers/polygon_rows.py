@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.errors import SchemaError
+from swiftbolt.providers.json_values import number_of, positive_of
 from swiftbolt.providers.patience import Json
 from swiftbolt.providers.stream import EPOCH
 from swiftbolt.quotes import OptionSnapshot, Quote, Right, Snapshot, Trade
@@ -189,21 +190,6 @@ def mapping_of(value: object, where: str) -> Json:
 def text_of(row: Json, name: str) -> str | None:
     value = row.get(name)
     return value if isinstance(value, str) and value else None
-
-
-def number_of(value: object) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if math.isfinite(number) else None
-    return None
-
-
-def positive_of(value: object) -> float | None:
-    number = number_of(value)
-    return number if number is not None and number > 0 else None
 
 
 def day_of(row: Json, name: str) -> date | None:
