@@ -81,7 +81,8 @@ class Fold:
     ``test`` is None for the live fold, which trains up to the newest session (its validation tail is
     matured by then) and forecasts from that session. ``known_through`` is the last session that may be
     used by anything set at fold start: the session before the first test origin, or the newest one.
-    The forecasts of a ``burn_in`` fold only teach the ensemble.
+    The forecasts of a ``burn_in`` fold only teach the ensemble. One that ``opens`` may find the ensemble without any
+    earlier fold to learn from, and so forecasts its validation range, too.
     """
 
     index: int
@@ -90,6 +91,7 @@ class Fold:
     test: SessionRange | None
     known_through: date
     burn_in: bool = False
+    opens: bool = True
 
     def __post_init__(self) -> None:
         ordered = self.train.last < self.validation.first <= self.validation.last <= self.known_through
@@ -145,10 +147,13 @@ def make_folds(
         )
     edges = [(a, min(a + config.test_sessions, total)) for a in range(first_test, total, config.test_sessions)]
     early = _burn_in_edges(first_test, config) if burn_in and start is not None else []
-    folds = [_fold(i, sessions, config, a, b, burn_in=i < len(early)) for i, (a, b) in enumerate(early + edges)]
+    ranges: list[tuple[int, int | None]] = [*early, *edges]
     if live:
-        folds.append(_fold(len(folds), sessions, config, total, None))
-    return folds
+        ranges.append((total, None))
+    return [
+        _fold(i, sessions, config, first, end, burn_in=i < len(early), opens=i <= len(early))
+        for i, (first, end) in enumerate(ranges)
+    ]
 
 
 def _burn_in_edges(first_test: int, config: FoldConfig) -> list[tuple[int, int]]:
@@ -164,7 +169,14 @@ def _burn_in_edges(first_test: int, config: FoldConfig) -> list[tuple[int, int]]
 
 
 def _fold(
-    index: int, sessions: Sessions, config: FoldConfig, test_first: int, test_end: int | None, burn_in: bool = False
+    index: int,
+    sessions: Sessions,
+    config: FoldConfig,
+    test_first: int,
+    test_end: int | None,
+    *,
+    burn_in: bool,
+    opens: bool,
 ) -> Fold:
     """The fold whose first unseen session has position ``test_first``; ``test_end`` None makes it live."""
     validation_last = test_first - 1 - config.embargo_sessions
@@ -184,4 +196,5 @@ def _fold(
         test=None if test_end is None else SessionRange(day(test_first), day(test_end - 1)),
         known_through=day(test_first - 1),
         burn_in=burn_in,
+        opens=opens,
     )

@@ -2,10 +2,14 @@
 
 Horizon h is the h-th exchange session after the origin. If the symbol has no bar there, or one that was
 quarantined, the outcome is NaN and unscored; so it is if the prices between cannot be compared (``Panel.breaks``).
+
+A bar may be found to be faulty when the next one comes (a bad tick). Nothing is learnt from a bar before that: whether
+it counted would be later knowledge.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +27,35 @@ def outcomes(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.flo
     Returns:
         y_RH; NaN where that session is beyond the panel or has no bar, and across a break.
     """
-    y_RH = np.full((len(panel.session_R), len(horizons)), np.nan)
+    end_RH = _end_rows(panel, horizons)
+    return np.where(end_RH >= 0, panel.log_price_R[end_RH] - panel.log_price_R[:, None], np.nan)
+
+
+def settled(panel: Panel) -> NDArray[np.int64]:
+    """Position of the session from which each row's bar is beyond doubt; T, beyond the panel, where none is yet.
+
+    It is that of the symbol's next bar, whether or not that one is doubted later.
+    """
+    doubted: dict[int, list[int]] = defaultdict(list)
+    for bar in panel.doubted:
+        doubted[bar.symbol].append(bar.session)
+    settled_R = np.empty(len(panel.session_R), dtype=np.int64)
+    for s in range(len(panel.symbols)):
+        at = panel.session_R[panel.rows(s)]
+        every = np.sort(np.concatenate([at, np.array([*doubted[s], len(panel.sessions)], dtype=np.int64)]))
+        settled_R[panel.rows(s)] = every[np.searchsorted(every, at, side="right")]
+    return settled_R
+
+
+def outcomes_known(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.int64]:
+    """Position of the session from which each of ``outcomes`` counts: its last bar is ``settled``; T where none is."""
+    end_RH = _end_rows(panel, horizons)
+    return np.where(end_RH >= 0, settled(panel)[end_RH], len(panel.sessions))
+
+
+def _end_rows(panel: Panel, horizons: Sequence[int]) -> NDArray[np.int64]:
+    """Row that each outcome ends with, -1 where there is none."""
+    end_RH = np.full((len(panel.session_R), len(horizons)), -1)
     stretch_R = np.zeros(len(panel.session_R), dtype=np.int64)
     stretch_R[panel.breaks] = 1
     stretch_R = np.cumsum(stretch_R)
@@ -35,9 +67,8 @@ def outcomes(panel: Panel, horizons: Sequence[int] = HORIZONS) -> NDArray[np.flo
         row_T[at] = np.arange(rows.start, rows.stop)
         for h, horizon in enumerate(horizons):
             later = row_T[at + horizon]
-            y = panel.log_price_R[later] - panel.log_price_R[rows]
-            y_RH[rows, h] = np.where((later >= 0) & (stretch_R[later] == stretch_R[rows]), y, np.nan)
-    return y_RH
+            end_RH[rows, h] = np.where(stretch_R[later] == stretch_R[rows], later, -1)
+    return end_RH
 
 
 Labelled = tuple[NDArray[np.int64], NDArray[np.float64]]  # rows_B, y_BH
@@ -47,7 +78,7 @@ def labelled_rows(
     panel: Panel, first_row_day: np.datetime64, last_row_day: np.datetime64, label_end: np.datetime64,
     horizons: Sequence[int] = HORIZONS,
 ) -> Labelled:  # fmt: skip
-    """Rows of a range of sessions and their outcomes, NaN for labels that end after ``label_end``.
+    """Rows of a range of sessions and their outcomes, NaN for labels that do not count by ``label_end``.
 
     Returns:
         (rows_B, y_BH), rows ascending.
@@ -55,16 +86,14 @@ def labelled_rows(
     days = panel.date_R
     rows_B = np.flatnonzero((days >= first_row_day) & (days <= last_row_day))
     y_BH = outcomes(panel, horizons)[rows_B]
-    last = panel.position(label_end)
-    for h, horizon in enumerate(horizons):
-        y_BH[panel.session_R[rows_B] + horizon > last, h] = np.nan
+    y_BH[outcomes_known(panel, horizons)[rows_B] > panel.position(label_end)] = np.nan
     return rows_B, y_BH
 
 
 def train_rows(
     panel: Panel, fold: Fold, horizons: Sequence[int] = HORIZONS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Training rows and outcomes; a label that reaches into validation is NaN."""
+    """Training rows and outcomes; a label that does not count before validation begins is NaN."""
     label_end = np.datetime64(fold.validation.first) - np.timedelta64(1, "D")
     return labelled_rows(panel, np.datetime64(fold.train.first), np.datetime64(fold.train.last), label_end, horizons)
 
@@ -72,7 +101,7 @@ def train_rows(
 def validation_rows(
     panel: Panel, fold: Fold, horizons: Sequence[int] = HORIZONS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Validation rows and outcomes; a label that ends after ``fold.known_through`` is NaN."""
+    """Validation rows and outcomes; a label that does not count by ``fold.known_through`` is NaN."""
     return labelled_rows(
         panel,
         np.datetime64(fold.validation.first),
@@ -83,12 +112,10 @@ def validation_rows(
 
 
 def fold_origins(panel: Panel, fold: Fold) -> Sessions:
-    """Sessions a fold forecasts from: validation and test, or validation and the newest session."""
-    wanted = fold.validation.mask(panel.sessions)
-    if fold.test is not None:
-        wanted = wanted | fold.test.mask(panel.sessions)
-    else:
-        wanted = wanted | (panel.sessions == np.datetime64(fold.known_through))
+    """Sessions a fold forecasts from: its test range or the newest session, and before it validation if it ``opens``."""
+    wanted = fold.forecast_range.mask(panel.sessions)
+    if fold.opens:
+        wanted = wanted | fold.validation.mask(panel.sessions)
     origins: Sessions = panel.sessions[wanted]
     return origins
 

@@ -28,7 +28,10 @@ class LSTMConfig(NetworkConfig):
 
 
 class LSTMEncoder(Encoder):
-    """The last layer's output after the newest session of the window.
+    """The last layer's output after the newest session of the window, added to a linear map of that session's features.
+
+    The latter go past the layers, so that these need not learn to pass on what is said best by the newest session
+    alone: on origins 2008-2014 that gained at every horizon, at one session a third of the skill.
 
     Layers are separate ``nn.LSTM``s because their widths differ; each keeps tanh and sigmoid, without
     which cuDNN would not run it.
@@ -40,6 +43,7 @@ class LSTMEncoder(Encoder):
         self.layers = nn.ModuleList(nn.LSTM(inside, outside, batch_first=True) for inside, outside in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         self.width = widths[-1]
+        self.newest = nn.Linear(features, self.width)
         for layer, width in zip(self.layers, units, strict=True):
             _remember_by_default(layer, width)
 
@@ -47,7 +51,8 @@ class LSTMEncoder(Encoder):
         hidden_BLW = x_BLF
         for layer in self.layers:
             hidden_BLW = self.dropout(layer(hidden_BLW)[0])
-        return hidden_BLW[:, -1]
+        past_the_layers_BW: Tensor = self.dropout(self.newest(x_BLF[:, -1]))
+        return hidden_BLW[:, -1] + past_the_layers_BW
 
 
 def _remember_by_default(layer: nn.Module, width: int) -> None:

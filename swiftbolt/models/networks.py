@@ -1,6 +1,6 @@
 """The neural forecasters' common part: how they are trained, by whom, and how trained weights become forecasts.
 
-``swiftbolt.models.training`` holds the epoch loop, ``student_t`` the distribution, ``trained`` the values that
+``swiftbolt.models.training`` holds the epoch loop, ``quantile_head`` the distribution, ``trained`` the values that
 travel. Whoever trains (this process, or workers elsewhere) is a ``NetworkTrainer``.
 """
 
@@ -18,15 +18,24 @@ from swiftbolt.errors import ArtifactMismatch, ModelError
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import Model, Scope
-from swiftbolt.models.student_t import quantiles
+from swiftbolt.models.quantile_head import quantiles
 from swiftbolt.models.trained import Network, NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
 from swiftbolt.models.training import FeatureTable, reproducible, train_network
 from swiftbolt.panel import Panel
+from swiftbolt.processes import spread
 from swiftbolt.scaling import panel_volatility
 from swiftbolt.sessions import Sessions, all_sessions
 from swiftbolt.windows import has_window
 
-__all__ = ["InProcessTrainer", "NetworkConfig", "NetworkTrainer", "NeuralForecaster", "TrainedNetwork", "TrainingJob"]
+__all__ = [
+    "InProcessTrainer",
+    "NetworkConfig",
+    "NetworkTrainer",
+    "NeuralForecaster",
+    "ProcessTrainer",
+    "TrainedNetwork",
+    "TrainingJob",
+]
 
 # Matrix products round differently for other shapes, other numbers of threads and even other rows of one product.
 # What is served alone must be what was released among many, so every batch has the same size, every origin its own
@@ -45,7 +54,7 @@ class NetworkTrainer(Protocol):
         """Train every job on ``panel``; networks come in the order of ``jobs``.
 
         Args:
-            on_done: called in the caller's thread after each job, in order.
+            on_done: called in the caller's thread after each job, in whatever order they end.
         """
         ...
 
@@ -62,6 +71,23 @@ class InProcessTrainer:
             trained.append(train_network(panel, job))
             on_done(job)
         return trained
+
+
+class ProcessTrainer:
+    """Trains several jobs at once, each in a process of this machine, to the bit as ``InProcessTrainer`` does."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def train(
+        self, panel: Panel, jobs: Sequence[TrainingJob], on_done: Callable[[TrainingJob], None]
+    ) -> list[TrainedNetwork]:
+        """See ``NetworkTrainer``.
+
+        Raises:
+            EnvironmentFault: a process was killed from outside.
+        """
+        return spread(train_network, panel, jobs, workers=self.workers, on_done=lambda job, _: on_done(job))
 
 
 class NeuralForecaster(Model):
@@ -179,5 +205,5 @@ def _standard_quantiles(
         answers = [network(table.windows(rows_B)) for rows_B in torch.from_numpy(rows_GB)]
         loc_GBH = torch.stack([answer.loc_BH for answer in answers]).double().numpy()
         log_scale_GBH = torch.stack([answer.log_scale_BH for answer in answers]).double().numpy()
-        df_H = network.head.df_H.double().numpy()
-    return quantiles(loc_GBH[batch_N, place_N], log_scale_GBH[batch_N, place_N], df_H)
+        shape_HQ = network.head.shape_HQ.double().numpy()
+    return quantiles(loc_GBH[batch_N, place_N], log_scale_GBH[batch_N, place_N], shape_HQ)

@@ -23,7 +23,7 @@ from swiftbolt.config import Strict
 from swiftbolt.errors import ArtifactMismatch
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS
-from swiftbolt.models.student_t import StudentT, StudentTHead
+from swiftbolt.models.quantile_head import QuantileHead, Standard
 from swiftbolt.scaling import Standardiser
 
 NetworkName = Literal["lstm", "transformer"]
@@ -41,28 +41,32 @@ class Encoder(nn.Module):
 class Network(nn.Module):
     """An encoder and the head that turns its vector into a distribution per horizon."""
 
-    def __init__(self, encoder: Encoder, head: StudentTHead) -> None:
+    def __init__(self, encoder: Encoder, head: QuantileHead) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
 
-    def forward(self, x_BLF: Tensor) -> StudentT:
-        forecast: StudentT = self.head(self.encoder(x_BLF))
+    def forward(self, x_BLF: Tensor) -> Standard:
+        forecast: Standard = self.head(self.encoder(x_BLF))
         return forecast
 
 
 class NetworkConfig(Strict, ABC):
     """What both networks are told; each adds its own shape."""
 
-    look_back: int = Field(64, ge=2, description="Sessions in a window, the origin included.")
+    look_back: int = Field(32, ge=2, description="Sessions in a window, the origin included.")
     head_units: int = Field(32, ge=1, description="Units of the hidden layer between encoder and distribution.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of activations dropped between layers in training.")
-    df: float = Field(5.0, gt=2.1, description="Degrees of freedom the tails start from; then learned per horizon.")
-    epochs: int = Field(30, ge=1, description="At most so many passes.")
-    patience: int = Field(6, ge=1, description="Stop after so many epochs without a better validation loss.")
+    df: float = Field(5.0, gt=2.1, description="Of the Student-t whose shape is learnt on from, per horizon.")
+    epochs: int = Field(20, ge=1, description="At most so many passes.")
+    patience: int = Field(4, ge=1, description="Stop after so many epochs without a better validation loss.")
     batch_size: int = Field(256, ge=1, description="Windows per step, over all workers together.")
-    stride: int = Field(4, ge=1, description="An epoch sees every k-th training row, the next one their neighbours.")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW step; halved when the validation loss stalls.")
+    stride: int = Field(16, ge=1, description="An epoch sees every k-th training row, the next one their neighbours.")
+    validation_stride: int = Field(4, ge=1, description="The validation loss is of every k-th row: neighbours overlap.")
+    averaging: float = Field(
+        0.98, ge=0, lt=1, description="Decay per step of the running mean of the weights, which is what is kept."
+    )
+    learning_rate: float = Field(5e-4, gt=0, description="AdamW step; halved when the validation loss stalls.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW decay of weight matrices, not of biases.")
     threads: int = Field(1, ge=1, description="CPU threads of each worker; results are reproducible for one number.")
 
@@ -73,7 +77,7 @@ class NetworkConfig(Strict, ABC):
     def build(self, features: int) -> Network:
         """A freshly initialised network; weights come from torch's current random state."""
         encoder = self.build_encoder(features)
-        return Network(encoder, StudentTHead(encoder.width, self.head_units, len(HORIZONS), self.df, self.dropout))
+        return Network(encoder, QuantileHead(encoder.width, self.head_units, len(HORIZONS), self.df, self.dropout))
 
     def architecture(self) -> dict[str, Any]:
         """The keys that decide what a set of weights means, as opposed to how it was found."""
@@ -81,7 +85,8 @@ class NetworkConfig(Strict, ABC):
 
 
 _TRAINING_KEYS = {
-    "dropout", "df", "epochs", "patience", "batch_size", "stride", "learning_rate", "weight_decay", "threads",
+    "dropout", "df", "epochs", "patience", "batch_size", "stride", "validation_stride", "averaging", "learning_rate",
+    "weight_decay", "threads",
 }  # fmt: skip
 
 
@@ -105,8 +110,8 @@ class TrainedNetwork:
         standardiser: of the features, fitted on the fold's training range.
         spec_hash: of the features it learned from.
         best_epoch: whose weights these are; 0 when no epoch beat the untrained network.
-        untrained_loss: validation loss before the first epoch, nats per label.
-        history: training and validation loss of each epoch, nats per label.
+        untrained_loss: validation loss before the first epoch, CRPS of a standardised return.
+        history: training and validation loss of each epoch, likewise.
     """
 
     name: NetworkName

@@ -1,5 +1,8 @@
 """One network, trained: the epoch loop that every caller shares. Plain PyTorch; knows nothing of Ray.
 
+Steps are noisy where nearly all is noise, so what is validated and kept is not where the last step led but a running
+mean of the weights over the steps.
+
 Windows are gathered on the device from one flat table of features by row number, so memory is that of
 the table, not ``look_back`` times it. Everything random is derived from the job's seed, per epoch.
 
@@ -9,6 +12,7 @@ are added up before one division: the step is that of the whole batch, however i
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +29,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from swiftbolt.errors import DidNotConverge, InsufficientHistory
 from swiftbolt.folds import SessionRange
 from swiftbolt.forecast import HORIZONS
-from swiftbolt.models.student_t import summed_loss
+from swiftbolt.models.quantile_head import summed_loss
 from swiftbolt.models.trained import Network, NetworkConfig, TrainedNetwork, TrainingJob
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import Standardiser, panel_volatility
@@ -106,7 +110,7 @@ def train_network(
         table = FeatureTable.of(panel, standardiser, job.config.look_back, device)
         loop = EpochLoop(network, job, table, rank, world_size, all_reduce)
         untrained_loss = best_loss = loop.evaluate(validation)
-        best_epoch, best_weights = 0, _weights(network)
+        best_epoch, best_weights = 0, _weights(loop.averaged)
         history: list[tuple[float, float]] = []
         for epoch in range(1, job.config.epochs + 1):
             train_loss, loss = loop.train_epoch(train, epoch), loop.evaluate(validation)
@@ -115,7 +119,7 @@ def train_network(
             history.append((train_loss, loss))
             loop.schedule.step(loss)
             if loss < best_loss:
-                best_loss, best_epoch, best_weights = loss, epoch, _weights(network)
+                best_loss, best_epoch, best_weights = loss, epoch, _weights(loop.averaged)
             elif epoch - best_epoch >= job.config.patience:
                 break
     return TrainedNetwork(
@@ -131,7 +135,11 @@ def train_network(
 
 
 class EpochLoop:
-    """A network with its optimiser, going over samples."""
+    """A network with its optimiser, going over samples.
+
+    Attributes:
+        averaged: the network with the running mean of the weights, which forecasts.
+    """
 
     def __init__(
         self,
@@ -142,9 +150,10 @@ class EpochLoop:
         world_size: int,
         all_reduce: AllReduce | None,
     ) -> None:
-        self.network, self.job, self.table = network, job, table
+        self.network, self.averaged, self.job, self.table = network, copy.deepcopy(network), job, table
         self.rank, self.world_size, self.all_reduce = rank, world_size, all_reduce
         self.device = table.x_RF.device
+        self.steps = 0
         self.parameters = list(network.parameters())
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
@@ -170,13 +179,13 @@ class EpochLoop:
         return _mean(totals)
 
     def evaluate(self, samples: Samples) -> float:
-        """The mean loss of a label, without learning."""
-        self.network.eval()
+        """The mean loss of a label by the averaged weights."""
+        self.averaged.eval()
         share = torch.arange(self.rank, len(samples), self.world_size, device=self.device)
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         with torch.no_grad():
             for batch in torch.split(share, self.job.config.batch_size):
-                totals += self._loss(samples, batch)
+                totals += self._loss(self.averaged, samples, batch)
         if self.all_reduce is not None:
             self.all_reduce(totals)
         return _mean(totals)
@@ -186,21 +195,35 @@ class EpochLoop:
         totals = torch.zeros(2, device=self.device)
         self.optimizer.zero_grad(set_to_none=False)
         if len(share):  # the last batch may have fewer rows than there are workers
-            totals = self._loss(samples, share)
+            totals = self._loss(self.network, samples, share)
             totals[0].backward()  # type: ignore[no-untyped-call]
         totals = self._sum_over_workers(totals.detach())
         for gradient in self.gradients:
             gradient.div_(totals[1])
         nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM)
         self.optimizer.step()
+        self._average()
         return totals
 
-    def _loss(self, samples: Samples, batch: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards those of this step; the first steps count for more, as in any mean.
+
+        Source:
+            Polyak and Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on
+            Control and Optimization 30(4).
+        """
+        self.steps += 1
+        decay = min(self.job.config.averaging, self.steps / (self.steps + 9.0))
+        for mean, latest in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(latest, 1.0 - decay)
+
+    def _loss(self, network: Network, samples: Samples, batch: Tensor) -> Tensor:
         """Sum over labels and number of labels, in one tensor."""
         # bfloat16 has float32's range, so gradients need no scaling; older GPUs stay in float32.
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            forecast = self.network(self.table.windows(samples.rows_N[batch]))
+            forecast = network(self.table.windows(samples.rows_N[batch]))
         return torch.stack(summed_loss(forecast, samples.z_NH[batch]))
 
     def _sum_over_workers(self, totals: Tensor) -> Tensor:
@@ -254,7 +277,9 @@ def prepare(panel: Panel, job: TrainingJob, device: torch.device) -> tuple[Stand
         return Samples(torch.from_numpy(rows_N).to(device), torch.from_numpy(z_NH).to(device))
 
     train = samples(fold.train, *train_rows(panel, fold))
-    validation = samples(fold.validation, *validation_rows(panel, fold))
+    rows_N, y_NH = validation_rows(panel, fold)
+    every = job.config.validation_stride
+    validation = samples(fold.validation, rows_N[::every], y_NH[::every])
     in_training = fold.train.mask(panel.date_R) & np.isfinite(panel.features_RF).all(axis=1)
     return Standardiser.fit(panel.features_RF[in_training]), train, validation
 

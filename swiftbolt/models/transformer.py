@@ -24,7 +24,6 @@ HEADS = 8
 class TransformerConfig(NetworkConfig):
     """configs/models/transformer.yaml."""
 
-    learning_rate: float = Field(5e-4, gt=0, description="AdamW step; halved when the validation loss stalls.")
     patch: int = Field(4, ge=1, description="Sessions in a patch; look_back must be a multiple of it.")
     width: int = Field(64, ge=HEADS, multiple_of=HEADS, description="Length of a patch's vector, over all 8 heads.")
     blocks: int = Field(2, ge=1, description="Attention blocks, one after another.")

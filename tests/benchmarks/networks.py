@@ -22,7 +22,7 @@ from swiftbolt.actions import CorporateActions
 from swiftbolt.features import build_panel
 from swiftbolt.folds import FoldConfig, make_folds
 from swiftbolt.models.lstm import LSTMConfig
-from swiftbolt.models.student_t import summed_loss
+from swiftbolt.models.quantile_head import summed_loss
 from swiftbolt.models.trained import Network, NetworkConfig, NetworkName, TrainingJob
 from swiftbolt.models.training import GRADIENT_NORM, EpochLoop, FeatureTable, Samples, prepare
 from swiftbolt.models.transformer import TransformerConfig

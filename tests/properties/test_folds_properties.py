@@ -58,6 +58,14 @@ def at(sessions: Sessions, day: object) -> int:
 
 @QUICK
 @given(cuts())
+def test_folds_up_to_the_first_published_one_open_and_no_later_one(cut):
+    _, _, folds, _ = cut
+    first_published = next(fold.index for fold in folds if not fold.burn_in)
+    assert [fold.opens for fold in folds] == [fold.index <= first_published for fold in folds]
+
+
+@QUICK
+@given(cuts())
 def test_ranges_are_disjoint_in_order_and_apart_by_purge_and_embargo(cut):
     sessions, config, folds, _ = cut
     for fold in folds:
@@ -151,4 +159,5 @@ def test_no_price_after_a_boundary_reaches_a_label(cut, seed):
         for one, other in zip(label(whole, fold), label(spoilt, fold), strict=True):
             np.testing.assert_array_equal(one, other)
     assert np.isfinite(train_rows(whole, fold)[1]).any()
+    assert fold_origins(whole, replace(fold, opens=True))[0] == np.datetime64(fold.validation.first)
     assert fold_origins(whole, fold)[-1] == np.datetime64(fold.test.last if fold.test else fold.known_through)

@@ -114,7 +114,7 @@ def test_a_typing_error_in_a_configuration_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("patch: 5", "look_back 64 is not a multiple of patch 5"),
+        ("patch: 5", "look_back 32 is not a multiple of patch 5"),
         ("width: 20", "multiple of 8"),
     ],
 )

@@ -12,10 +12,10 @@ from scipy import stats
 from support.planted import planted_fold, planted_panel
 
 from swiftbolt.errors import ArtifactMismatch, DidNotConverge, InsufficientHistory, ModelError
-from swiftbolt.forecast import HORIZONS, LEVELS
+from swiftbolt.forecast import HORIZONS, LEVELS, crps_from_quantiles
 from swiftbolt.models.lstm import LSTM, LSTMConfig
-from swiftbolt.models.networks import InProcessTrainer, TrainedNetwork, TrainingJob
-from swiftbolt.models.student_t import StudentT, StudentTHead, negative_log_likelihood, quantiles, summed_loss
+from swiftbolt.models.networks import InProcessTrainer, ProcessTrainer, TrainedNetwork, TrainingJob
+from swiftbolt.models.quantile_head import QuantileHead, Standard, crps, quantiles, student_t_shape, summed_loss
 from swiftbolt.models.training import EpochLoop, FeatureTable, Samples, prepare, standardised_returns, train_network
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import Standardiser, panel_volatility
@@ -41,40 +41,89 @@ def model(trained: TrainedNetwork) -> LSTM:
     return fitted
 
 
-def student_t(loc: list[float], scale: list[float], df: list[float]) -> StudentT:
-    return StudentT(torch.tensor([loc]), torch.tensor([scale]).log(), torch.tensor(df))
+def standard(loc: list[float], scale: list[float], df: list[float]) -> Standard:
+    shape_HQ = torch.tensor(np.array([student_t_shape(each) for each in df]), dtype=torch.float32)
+    return Standard(torch.tensor([loc]), torch.tensor([scale]).log(), shape_HQ)
 
 
-def test_loss_is_minus_the_log_density_of_scipys_student_t() -> None:
-    loss = negative_log_likelihood(student_t([0.3, -1.0], [0.5, 2.0], [3.0, 9.0]), torch.tensor([[1.1, -4.0]]))
-    expected = [-stats.t.logpdf(1.1, 3.0, 0.3, 0.5), -stats.t.logpdf(-4.0, 9.0, -1.0, 2.0)]
-    assert loss[0].tolist() == pytest.approx(expected, rel=1e-5)
+def test_the_loss_is_the_crps_that_forecasts_are_judged_by() -> None:
+    forecast = standard([0.3, -1.0], [0.5, 2.0], [3.0, 9.0])
+    z_BH = torch.tensor([[1.1, -4.0]])
+    quantiles_HQ = quantiles(*(part.double().numpy() for part in forecast))[0]
+    expected = crps_from_quantiles(quantiles_HQ, z_BH[0].double().numpy())
+    assert crps(forecast, z_BH)[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
-def test_quantiles_are_scipys_and_the_median_is_the_location() -> None:
-    q_HQ = quantiles(np.array([[0.5]]), np.log(np.array([[2.0]])), np.array([4.0]))[0]
-    assert q_HQ[0] == pytest.approx(stats.t.ppf(LEVELS, 4.0, 0.5, 2.0))
-    assert q_HQ[0, 3] == pytest.approx(0.5)
+def test_a_shape_starts_as_scipys_student_t_of_standard_deviation_one() -> None:
+    assert student_t_shape(4.0) == pytest.approx(stats.t.ppf(LEVELS, 4.0, 0.0, np.sqrt(0.5)))
+
+
+def test_quantiles_are_the_shape_moved_and_scaled_and_the_median_is_the_location() -> None:
+    q_Q = quantiles(np.array([[0.5]]), np.log(np.array([[2.0]])), student_t_shape(4.0)[None])[0, 0]
+    assert q_Q == pytest.approx(0.5 + 2.0 * student_t_shape(4.0))
+    assert q_Q[3] == pytest.approx(0.5)
 
 
 def test_a_missing_label_adds_nothing_to_the_loss_its_count_or_the_gradient() -> None:
-    forecast = student_t([0.0, 0.0], [1.0, 1.0], [5.0, 5.0])
+    forecast = standard([0.0, 0.0], [1.0, 1.0], [5.0, 5.0])
     forecast.loc_BH.requires_grad_()
     total, count = summed_loss(forecast, torch.tensor([[0.7, float("nan")]]))
     total.backward()
     assert count == 1
-    assert float(total.detach()) == pytest.approx(-stats.t.logpdf(0.7, 5.0), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(
+        float(crps_from_quantiles(student_t_shape(5.0)[None], np.array([0.7]))[0]), rel=1e-5
+    )
     assert forecast.loc_BH.grad is not None
     assert forecast.loc_BH.grad[0, 1] == 0
     assert forecast.loc_BH.grad[0, 0] != 0
 
 
 def test_an_untrained_head_says_location_zero_and_standard_deviation_one_whatever_it_sees() -> None:
-    head = StudentTHead(width=4, units=3, horizons=3, df=5.0, dropout=0.0)
-    loc_BH, log_scale_BH, df_H = head(torch.randn(10, 4, generator=torch.Generator().manual_seed(0)))
-    assert df_H.tolist() == pytest.approx([5.0] * 3)
+    head = QuantileHead(width=4, units=3, horizons=3, df=5.0, dropout=0.0)
+    loc_BH, log_scale_BH, shape_HQ = head(torch.randn(10, 4, generator=torch.Generator().manual_seed(0)))
     assert (loc_BH == 0).all()
-    assert torch.allclose(log_scale_BH.exp() * (df_H / (df_H - 2)).sqrt(), torch.ones(10, 3), atol=1e-5)
+    assert (log_scale_BH == 0).all()
+    assert shape_HQ.detach().numpy() == pytest.approx(np.tile(student_t_shape(5.0), (3, 1)), abs=1e-5)
+
+
+def test_a_shape_increases_whatever_has_been_learnt_and_is_zero_at_the_median() -> None:
+    head = QuantileHead(width=4, units=3, horizons=3, df=5.0, dropout=0.0)
+    with torch.no_grad():
+        head.raw_step_HK.copy_(torch.randn(3, 6, generator=torch.Generator().manual_seed(1)) * 3)
+    shape_HQ = head.shape_HQ.detach()
+    assert (shape_HQ.diff(dim=1) > 0).all()
+    assert (shape_HQ[:, 3] == 0).all()
+
+
+def test_what_is_kept_is_the_running_mean_of_the_weights_and_forecasts_by_it() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        averaging = 0.5
+        config = CONFIG.model_copy(update={"averaging": averaging})
+        loop = EpochLoop(
+            config.build(3), replace(job(), config=config), FeatureTable(torch.randn(60, 3), look_back=6), 0, 1, None
+        )
+        samples = Samples(torch.arange(10, 50), torch.randn(40, 3))
+        expected = [parameter.detach().clone() for parameter in loop.network.parameters()]
+        for step in range(1, 31):
+            loop.step(samples, torch.arange(40))
+            decay = min(averaging, step / (step + 9.0))
+            for mean, latest in zip(expected, loop.network.parameters(), strict=True):
+                mean.mul_(decay).add_(latest.detach(), alpha=1.0 - decay)
+        assert all(
+            torch.allclose(mean, kept, atol=1e-6)
+            for mean, kept in zip(expected, loop.averaged.parameters(), strict=True)
+        )
+        total, count = summed_loss(loop.averaged.eval()(loop.table.windows(samples.rows_N)), samples.z_NH)
+        assert loop.evaluate(samples) == pytest.approx(float(total.detach() / count), rel=1e-5)
+
+
+def test_validation_is_of_every_kth_of_its_rows() -> None:
+    _, train, all_held = prepare(PANEL, job(validation_stride=1), torch.device("cpu"))
+    _, same_train, held = prepare(PANEL, job(validation_stride=4), torch.device("cpu"))
+    assert len(same_train) == len(train)
+    assert 0.2 < len(held) / len(all_held) < 0.3
+    assert set(held.rows_N.tolist()) <= set(all_held.rows_N.tolist())
 
 
 def test_labels_are_returns_over_volatility_and_the_root_of_the_horizon() -> None:
@@ -218,6 +267,14 @@ def test_in_process_trainer_keeps_the_order_of_jobs_and_tells_of_each(trained: T
     jobs = [replace(job(epochs=1), seed=1), job()]
     networks = InProcessTrainer().train(PANEL, jobs, told.append)
     assert told == jobs
+    assert networks[1].to_files() == trained.to_files()
+
+
+def test_processes_train_the_same_networks_to_the_bit_and_tell_of_each(trained: TrainedNetwork) -> None:
+    told: list[TrainingJob] = []
+    jobs = [replace(job(epochs=1), seed=1), job()]
+    networks = ProcessTrainer(2).train(PANEL, jobs, told.append)
+    assert {one.seed for one in told} == {one.seed for one in jobs}
     assert networks[1].to_files() == trained.to_files()
 
 

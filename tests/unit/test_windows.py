@@ -11,7 +11,17 @@ import pytest
 from support.by_hand import panel_at, sessions_from
 
 from swiftbolt.folds import Fold, SessionRange
-from swiftbolt.windows import fold_origins, has_window, labelled_rows, outcomes, train_rows, validation_rows
+from swiftbolt.panel import DoubtedBar
+from swiftbolt.windows import (
+    fold_origins,
+    has_window,
+    labelled_rows,
+    outcomes,
+    outcomes_known,
+    settled,
+    train_rows,
+    validation_rows,
+)
 
 NAN = math.nan
 D = sessions_from(60)
@@ -75,17 +85,57 @@ def test_a_symbol_without_rows_has_no_outcomes():
     assert outcomes(panel, (1,)).shape == (3, 1)
 
 
-def test_labels_that_end_after_the_boundary_are_nan_and_the_one_that_ends_on_it_is_not():
+def test_a_bar_is_beyond_doubt_when_the_next_one_of_its_symbol_has_come():
+    panel = panel_at({"AAA": ramp(6, missing=(2, 3)), "BBB": ramp(2), "CCC": {}}, sessions=6)
+    assert settled(panel).tolist() == [1, 4, 5, 6, 1, 6]
+
+
+def with_doubted(panel, session: int):
+    bar = DoubtedBar(symbol=0, session=session, close=1.0, log_price=0.0, features_F=np.zeros(1, np.float32))
+    return replace(panel, doubted=(bar,))
+
+
+def test_a_bar_that_is_itself_doubted_later_is_a_next_one_all_the_same():
+    """Whether bar 3 is found to be faulty when bar 4 comes, what was known at its session stays."""
+    kept = panel_at({"AAA": ramp(6)}, sessions=6)
+    left_out = with_doubted(panel_at({"AAA": ramp(6, missing=(3,))}, sessions=6), 3)
+    assert settled(kept).tolist() == [1, 2, 3, 4, 5, 6]
+    assert settled(left_out).tolist() == [1, 2, 3, 5, 6]
+
+
+def test_an_outcome_counts_from_the_session_at_which_its_last_bar_is_beyond_doubt():
+    panel = panel_at({"AAA": ramp(6, missing=(4,))}, sessions=6)  # rows at 0, 1, 2, 3, 5
+    assert outcomes_known(panel, (1, 2)).tolist() == [[2, 3], [3, 5], [5, 6], [6, 6], [6, 6]]
+
+
+def test_labels_that_end_on_the_boundary_or_after_it_are_nan_and_the_one_that_ends_before_it_is_not():
     panel = panel_at({"AAA": ramp(10)}, sessions=10)
     rows, y = labelled_rows(panel, np.datetime64(D[2]), np.datetime64(D[5]), np.datetime64(D[6]), (1, 3))
     assert rows.tolist() == [2, 3, 4, 5]
-    np.testing.assert_allclose(y, [[0.01, 0.03], [0.01, 0.03], [0.01, NAN], [0.01, NAN]], atol=1e-15)
+    np.testing.assert_allclose(y, [[0.01, 0.03], [0.01, NAN], [0.01, NAN], [NAN, NAN]], atol=1e-15)
+
+
+@pytest.mark.parametrize("tick", [4, 5, 6])
+def test_labels_do_not_depend_on_what_is_found_out_about_a_bar_after_the_boundary(tick):
+    """A bar at the boundary is a row of the panel until the next session shows it to be a bad tick."""
+    day = np.datetime64(D[tick])
+    kept = panel_at({"AAA": ramp(10)}, sessions=10)
+    left_out = with_doubted(panel_at({"AAA": ramp(10, missing=(tick,))}, sessions=10), tick)
+    before = np.datetime64(D[tick - 1])
+    for one, other in zip(
+        labelled_rows(kept, np.datetime64(D[0]), before, day),
+        labelled_rows(left_out, np.datetime64(D[0]), before, day),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_boundary_that_is_no_session_is_the_session_before_it():
     panel = panel_at({"AAA": ramp(10)}, sessions=10)
     saturday = np.datetime64("2020-01-04")  # between sessions 1 and 2
     _, y = labelled_rows(panel, np.datetime64(D[0]), np.datetime64(D[1]), saturday, (1,))
+    assert np.isnan(y).tolist() == [[True], [True]]
+    _, y = labelled_rows(panel, np.datetime64(D[0]), np.datetime64(D[1]), np.datetime64(D[2]), (1,))
     np.testing.assert_allclose(y[:, 0], [0.01, NAN], atol=1e-15)
 
 
@@ -94,17 +144,17 @@ def test_training_labels_that_reach_into_validation_are_nan_even_without_a_purge
     fold = fold_of((2, 9), (10, 14), 19, (20, 29))
     rows, y = train_rows(panel, fold, (1, 5))
     assert rows.tolist() == list(range(2, 10))
-    # Labels may end on session 9 at the latest: one session ahead from 8, five from 4.
-    assert np.isfinite(y).sum(axis=0).tolist() == [7, 3]
+    # Labels may end on session 8 at the latest, which is beyond doubt at 9: one session ahead from 7, five from 3.
+    assert np.isfinite(y).sum(axis=0).tolist() == [6, 2]
     assert np.isnan(y[-1]).all()
 
 
-def test_validation_labels_end_by_the_last_session_known_at_the_fold_start():
+def test_validation_labels_end_before_the_last_session_known_at_the_fold_start():
     panel = panel_at({"AAA": ramp(30)}, sessions=30)
     fold = fold_of((0, 4), (10, 18), 19, (20, 29))
     rows, y = validation_rows(panel, fold, (1, 5))
     assert rows.tolist() == list(range(10, 19))
-    assert np.isfinite(y).sum(axis=0).tolist() == [9, 5]
+    assert np.isfinite(y).sum(axis=0).tolist() == [8, 4]
 
 
 def test_no_price_after_the_boundary_changes_a_label():
@@ -124,6 +174,8 @@ def test_a_fold_forecasts_from_validation_and_test_and_a_live_one_from_the_newes
     assert tested.astype(object).tolist() == [*D[10:13], *D[20:23]]
     live = fold_origins(panel, fold_of((0, 4), (5, 7), 29, None))
     assert live.astype(object).tolist() == [*D[5:8], D[29]]
+    later = fold_origins(panel, replace(fold_of((0, 4), (10, 12), 19, (20, 22)), opens=False))
+    assert later.astype(object).tolist() == D[20:23]
 
 
 def test_a_window_counts_rows_of_one_symbol_past_its_warm_up():
