@@ -146,8 +146,15 @@ class Panel:
         return last
 
     def log_returns(self, symbol: int | str) -> NDArray[np.float64]:
-        """Total-return log returns from bar to bar; one fewer than the symbol has bars."""
-        return np.diff(self.log_price_R[self.rows(symbol)])
+        """Total-return log returns from bar to bar; one fewer than the symbol has bars.
+
+        Across a break nobody knows what was earned: that return is zero.
+        """
+        rows = self.rows(symbol)
+        returns = np.diff(self.log_price_R[rows])
+        of_symbol = self.breaks[(self.breaks > rows.start) & (self.breaks < rows.stop)]
+        returns[of_symbol - rows.start - 1] = 0.0
+        return returns
 
     def position(self, session: date | np.datetime64) -> int:
         """Position of the last session not after ``session``; -1 if all are later."""
@@ -185,12 +192,14 @@ class Panel:
         if not bars:
             raise DataError(f"no doubted bar at {self.sessions[session]}")
         before = self.select(bars)
-        counts, keep = [], []
+        counts, keep, is_break = [], [], []
         for symbol in before.symbols:
             rows = before.rows(symbol)
-            earlier = np.arange(rows.start, rows.start + np.searchsorted(before.session_R[rows], session))
-            counts.append(len(earlier) + 1)
-            keep.append(earlier)
+            stop = rows.start + int(np.searchsorted(before.session_R[rows], session))
+            counts.append(stop - rows.start + 1)
+            keep.append(np.arange(rows.start, stop))
+            # The bar stands where the row behind it would: a jump before that one was a jump before the bar.
+            is_break.append(np.isin(np.arange(rows.start, stop + 1), before.breaks))
         rows_R = np.concatenate(keep)
         # Where each symbol's bar goes: after the rows it has left.
         ends = np.cumsum([count - 1 for count in counts])
@@ -204,7 +213,7 @@ class Panel:
             log_price_R=np.insert(before.log_price_R[rows_R], ends, [bar.log_price for bar in added]),
             features_RF=np.insert(before.features_RF[rows_R], ends, [bar.features_F for bar in added], axis=0),
             doubted=(),
-            breaks=_no_rows(),
+            breaks=np.flatnonzero(np.concatenate(is_break)),
         )
 
 

@@ -28,7 +28,7 @@ from swiftbolt.models.trained import TrainedNetwork
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import panel_volatility
 from swiftbolt.sessions import as_day
-from swiftbolt.windows import Labelled, outcomes, train_rows, validation_rows
+from swiftbolt.windows import Labelled, outcomes, outcomes_known, train_rows, validation_rows
 
 STAGES = (
     "actions",
@@ -53,9 +53,10 @@ def tables(pipeline: Pipeline, cut: Cut, doubts: Doubts) -> Iterator[tuple[str, 
     """Stage and table of everything that claims to be known by the cut and that the cut can prove.
 
     Args:
-        doubts: bars in doubt after the cut, in one future or another. Whether they are rows of a panel, to learn from,
-            depends on the session it was made on: they are left out of targets and volatility. Until they are found
-            out they count in features and forecasts, whatever comes: there they stay.
+        doubts: bars in doubt after the cut, in one future or another. Whether they are rows of a panel depends on the
+            session it was made on: they are left out of the rows of targets and volatility. Until they are found out
+            they count in features and forecasts, whatever comes: there they stay. No outcome that ends with one may
+            count by then, nor anything learnt from it.
     """
     by = cut.session
     yield "actions", _actions(pipeline, by)
@@ -140,32 +141,20 @@ def _edges(folds: Sequence[Fold], by: date) -> pl.DataFrame:
 
 
 def _targets(panel: Panel, fold: Fold, cut: Cut, doubts: Doubts) -> pl.DataFrame:
-    """Outcomes that ended by the cut, and the labels of each range of the fold that ended before it."""
+    """Outcomes that count by the cut, and the labels of each range of the fold that ended before it."""
     row_N = np.flatnonzero(panel.date_R <= as_day(cut.session))
     y_NH = outcomes(panel)[row_N]
-    y_NH[panel.session_R[row_N, None] + np.array(HORIZONS) > panel.position(cut.session)] = np.nan
+    y_NH[outcomes_known(panel)[row_N] > panel.position(cut.session)] = np.nan
     labelled: dict[str, Labelled] = {"outcome": (row_N, y_NH)}
     if cut.place is not Place.TRAIN:
         labelled["train"] = train_rows(panel, fold)
     if cut.place in (Place.EMBARGO, Place.TEST):
         labelled["validation"] = validation_rows(panel, fold)
-    doubted_RH = _ends_in(panel, doubts)
     frames = []
     for kind, (row_B, y_BH) in labelled.items():
-        sound_BH = np.where(doubted_RH[row_B], np.nan, y_BH)
-        columns = {f"horizon {horizon}": sound_BH[:, h] for h, horizon in enumerate(HORIZONS)}
+        columns = {f"horizon {horizon}": y_BH[:, h] for h, horizon in enumerate(HORIZONS)}
         frames.append(_without(_keyed(panel, row_B).with_columns(kind=pl.lit(kind), **columns), doubts))
     return pl.concat(frames)
-
-
-def _ends_in(panel: Panel, doubts: Doubts) -> NDArray[np.bool_]:
-    """True where a row's outcome ends with a bar in doubt, R x H."""
-    ends_RH = np.zeros((len(panel.session_R), len(HORIZONS)), dtype=np.bool_)
-    for symbol, session in doubts:
-        if symbol in panel.symbols:
-            rows, at = panel.rows(symbol), panel.position(session)
-            ends_RH[rows] |= panel.session_R[rows, None] + np.array(HORIZONS) == at
-    return ends_RH
 
 
 def _without(frame: pl.DataFrame, doubts: Doubts) -> pl.DataFrame:

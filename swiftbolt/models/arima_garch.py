@@ -3,7 +3,7 @@
 The difference belongs to the log price, so returns are an ARMA(p, q) with a constant and are not differenced
 again. Mean and variance are estimated together, on a schedule (the anchors); between two anchors new
 returns only pass through the filters, which is what makes a walk-forward cheap. An anchor is a function of
-the returns up to it, and a forecast of the returns up to its origin.
+the returns whose bars are beyond doubt by its session (``windows.settled``), a forecast of those up to its origin.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from swiftbolt.models.garch_estimation import Estimate, Shape, estimate, garch_s
 from swiftbolt.models.garch_horizons import HorizonCoefficients, student_t_quantiles
 from swiftbolt.models.garch_likelihood import ARMAGARCH, backcast_variance, conditional_variance, innovations
 from swiftbolt.panel import Panel
-from swiftbolt.scaling import VOLATILITY_FLOOR, ewma_variance
+from swiftbolt.scaling import EWMA_WARMUP, VOLATILITY_FLOOR, ewma_variance
 from swiftbolt.sessions import Sessions
+from swiftbolt.windows import settled
 
 Float64 = NDArray[np.float64]
 
 # At and beyond this persistence the unconditional variance means nothing, and EWMA says the same with less.
 UNIT_PERSISTENCE = 0.9995
 PERCENT = 100.0  # the likelihood is badly scaled for returns near 0.01
+NEVER = np.datetime64("9999-12-31")
 _MEDIAN_TO_SD = 0.6745
 _MEDIAN_RETURNS, _LEAST_MEDIAN_RETURNS = 250, 20
 _LEAST_USUAL_SD = 1.0  # percent a session; a quiet index may still fall by 10 % in a day
@@ -56,7 +58,9 @@ class ARIMAGARCHConfig(Strict):
     asymmetric: bool = Field(True, description="Let falls raise variance more than rises do (GJR).")
     refit_every: int = Field(21, ge=1, description="Sessions between two estimations.")
     max_history: int | None = Field(2520, ge=250, description="Newest returns estimated on; None takes all.")
-    min_sessions: int = Field(250, ge=100, description="Fewest sessions with a price to estimate or forecast from.")
+    min_sessions: int = Field(
+        250, ge=100, description="Fewest sessions with a price to estimate on; EWMA volatility before."
+    )
     outlier_limit: float = Field(
         5.0, ge=3, description="Returns count as at most this many usual standard deviations of the past year."
     )
@@ -98,29 +102,31 @@ class ARIMAGARCH(Model):
     def fit(self, panel: Panel, fold: Fold, *, seed: int) -> None:
         """Estimate every symbol at every anchor from the end of ``fold.train`` to the fold's last session.
 
-        Each anchor uses only returns up to itself, later ones of the fold included as their turn comes. A symbol
-        too young for the first anchor is left out with a note, unless no symbol is old enough.
+        Each anchor uses only returns beyond doubt by its session, later ones of the fold as their turn comes.
 
         Args:
             seed: unused; nothing here is random.
 
         Raises:
-            InsufficientHistory: every symbol has fewer than ``config.min_sessions`` sessions by the first anchor.
+            InsufficientHistory: no symbol has a return by the last anchor; where some have, the others are noted.
         """
         del seed
         self._anchors, self.notes = {}, []
         schedule = _schedule(panel, fold, self.config.refit_every)
-        too_young: list[InsufficientHistory] = []
+        settled_R = settled(panel)
+        without: list[InsufficientHistory] = []
         for symbol in panel.symbols:
-            available = int(np.sum(panel.sessions[panel.session_R[panel.rows(symbol)]] <= schedule[0]))
-            if available < self.config.min_sessions:
-                too_young.append(InsufficientHistory(symbol, self.config.min_sessions, available))
-                continue
-            days, returns = _history(panel, symbol, self.config.outlier_limit)
-            self._anchors[symbol] = _estimate_anchors(returns, days, schedule, self.config)
-        if too_young and not self._anchors:
-            raise too_young[0]
-        self.notes = [f"{fault}, left out" for fault in too_young] + self._fallback_notes()
+            _, returns = _history(panel, symbol, self.config.outlier_limit)
+            known_from = np.append(panel.sessions, NEVER)[settled_R[panel.rows(symbol)]][1:]
+            anchors = _estimate_anchors(returns, known_from, schedule, self.config)
+            if anchors:
+                self._anchors[symbol] = anchors
+            else:
+                bars = int(np.sum(settled_R[panel.rows(symbol)] <= panel.position(schedule[-1])))
+                without.append(InsufficientHistory(symbol, EWMA_WARMUP + 1, bars))
+        if without and not self._anchors:
+            raise without[0]
+        self.notes = [f"{fault}, left out" for fault in without] + self._fallback_notes()
 
     def forecast(self, panel: Panel, origins: Sessions) -> Forecasts:
         """See ``Model.forecast``; the parameters are those of the newest anchor not after each origin."""
@@ -154,9 +160,11 @@ class ARIMAGARCH(Model):
     def _forecast_symbol(self, panel: Panel, symbol: str, anchors: tuple[Anchor, ...], origins: Sessions) -> Forecasts:
         days, returns = _history(panel, symbol, self.config.outlier_limit)
         wanted = np.isin(days, np.asarray(origins, dtype="datetime64[D]"))
-        wanted[: self.config.min_sessions - 2] = False  # the first return already knows two sessions
         in_force = np.searchsorted([anchor.session for anchor in anchors], days, side="right") - 1
-        last_N = np.flatnonzero(wanted & (in_force >= 0))  # position of the newest return each origin knows
+        # The first return already knows two sessions.
+        least = np.array([EWMA_WARMUP - 1 if a.parameters is None else self.config.min_sessions - 2 for a in anchors])
+        enough = np.arange(len(days)) >= least[in_force]
+        last_N = np.flatnonzero(wanted & (in_force >= 0) & enough)  # position of the newest return each origin knows
         quantiles_NHQ = np.empty((len(last_N), len(HORIZONS), len(LEVELS)))
         for k in np.unique(in_force[last_N]):
             of_anchor = in_force[last_N] == k
@@ -217,19 +225,26 @@ def limited_returns(returns: Float64, limit: float) -> Float64:
 
 
 def _estimate_anchors(
-    returns: Float64, days: Sessions, schedule: Sessions, config: ARIMAGARCHConfig
+    returns: Float64, known_from: Sessions, schedule: Sessions, config: ARIMAGARCHConfig
 ) -> tuple[Anchor, ...]:
-    """One anchor per scheduled session that brought a new return; the order is that of the first success."""
+    """One anchor per scheduled session that brought a new return; the order is that of the first success.
+
+    Args:
+        known_from: session from which each return is beyond doubt.
+    """
     anchors: list[Anchor] = []
     previous: Estimate | None = None
     seen = 0
     for session in schedule:
-        known = int(np.searchsorted(days, session, side="right"))
+        known = int(np.searchsorted(known_from, session, side="right"))
         if known == seen:
             continue
         seen = known
         window = returns[max(0, known - (config.max_history or known)) : known]
-        found = _estimate_window(window, previous, config)
+        if known + 1 < config.min_sessions:
+            found: Estimate | str = f"needs {config.min_sessions} sessions, has {known + 1}"
+        else:
+            found = _estimate_window(window, previous, config)
         if isinstance(found, str):
             anchors.append(Anchor(session=session, parameters=None, fallback=found))
         else:

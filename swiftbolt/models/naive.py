@@ -17,7 +17,7 @@ from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, Float64, Forecasts, normal_quantiles
 from swiftbolt.models.base import Model, Scope
 from swiftbolt.panel import Panel
-from swiftbolt.scaling import EWMA_ALPHA, panel_volatility
+from swiftbolt.scaling import EWMA_ALPHA, EWMA_WARMUP, VOLATILITY_FLOOR, panel_volatility
 from swiftbolt.sessions import Sessions
 
 
@@ -43,7 +43,20 @@ class Naive(Model):
         return "symbol"
 
     def fit(self, panel: Panel, fold: Fold, *, seed: int) -> None:
-        """Nothing is learnt."""
+        """Nothing is learnt; symbols that have stood still for 20 sessions or more are named.
+
+        What is said of them holds for every model that forecasts in units of the EWMA volatility.
+        """
+        self.notes = []
+        for symbol in panel.symbols:
+            known_T = panel.date_R[panel.rows(symbol)] <= np.datetime64(fold.known_through)
+            returns = panel.log_returns(symbol)[known_T[1:]]
+            still = len(returns) - np.max(np.flatnonzero(returns) + 1, initial=0)
+            if still >= EWMA_WARMUP:
+                self.notes.append(
+                    f"{symbol}: constant for {still} sessions by {fold.known_through}, forecast with what volatility"
+                    f" is left, {VOLATILITY_FLOOR} a session at least"
+                )
 
     def forecast(self, panel: Panel, origins: Sessions) -> Forecasts:
         """Normal quantiles at every origin that has 20 returns of the symbol before it."""

@@ -31,7 +31,7 @@ from swiftbolt.evaluation.units import SerialExecutor
 from swiftbolt.features import cross_section, engine, views
 from swiftbolt.findings import Findings
 from swiftbolt.folds import Fold, FoldConfig, SessionRange
-from swiftbolt.forecast import MODELS, Forecasts
+from swiftbolt.forecast import HORIZONS, MODELS, Forecasts
 from swiftbolt.models import arima_garch, boosted_trees, naive, training
 from swiftbolt.models.boosted_trees import BoostedTrees
 from swiftbolt.models.networks import InProcessTrainer
@@ -252,6 +252,10 @@ def validation_labels_reach_into_the_test(monkeypatch: Monkey) -> None:
     everywhere(monkeypatch, windows.validation_rows, leaky)
 
 
+def a_bar_counts_before_it_is_beyond_doubt(monkeypatch: Monkey) -> None:
+    everywhere(monkeypatch, windows.settled, lambda panel: panel.session_R)
+
+
 def outcomes_are_centred_by_their_mean_of_all_time(monkeypatch: Monkey) -> None:
     honest = windows.outcomes
 
@@ -325,13 +329,16 @@ def trees_are_grown_on_the_test_too(monkeypatch: Monkey) -> None:
     monkeypatch.setattr(boosted_trees, "train_rows", leaky)
 
 
-def anchors_know_the_next_return(monkeypatch: Monkey) -> None:
-    honest = arima_garch._estimate_anchors
+def with_anchors_that_know_returns_earlier(sessions: int) -> Callable[[Monkey], None]:
+    def plant(monkeypatch: Monkey) -> None:
+        honest = arima_garch._estimate_anchors
 
-    def leaky(returns: Float64, days: Sessions, *rest: Any) -> Any:
-        return honest(returns, np.concatenate((days[:1], days[:-1])), *rest)
+        def leaky(returns: Float64, known_from: Sessions, *rest: Any) -> Any:
+            return honest(returns, np.concatenate((known_from[:sessions], known_from[:-sessions])), *rest)
 
-    monkeypatch.setattr(arima_garch, "_estimate_anchors", leaky)
+        monkeypatch.setattr(arima_garch, "_estimate_anchors", leaky)
+
+    return plant
 
 
 # Forecasts.
@@ -357,6 +364,12 @@ def forecasts_are_centred_by_those_of_all_origins(monkeypatch: Monkey) -> None:
 def weights_are_learnt_from_what_has_not_matured(monkeypatch: Monkey) -> None:
     honest = walk_forward.realised_outcomes
     everywhere(monkeypatch, honest, lambda panel: honest(panel).with_columns(matured=pl.col("origin")))
+
+
+def outcomes_count_before_they_are_beyond_doubt(monkeypatch: Monkey) -> None:
+    monkeypatch.setattr(
+        walk_forward, "outcomes_known", lambda panel: panel.session_R[:, np.newaxis] + np.array(HORIZONS)
+    )
 
 
 def with_all_outcomes(monkeypatch: Monkey, leaky: Callable[[EnsembleState, EnsembleState, pl.DataFrame], Any]) -> None:
@@ -474,6 +487,7 @@ PLANTED = {
     "training from the end": Planted(training_begins_a_number_of_sessions_before_the_end, "folds"),
     "training labels in validation": Planted(training_labels_reach_into_validation, "targets"),
     "validation labels in the test": Planted(validation_labels_reach_into_the_test, "targets"),
+    "labels in doubt": Planted(a_bar_counts_before_it_is_beyond_doubt, "targets"),
     "centred outcomes": Planted(outcomes_are_centred_by_their_mean_of_all_time, "targets"),
     "volatility of all time": Planted(volatility_is_that_of_all_time, "scaling"),
     "volatility from both sides": Planted(volatility_is_smoothed_from_both_sides, "scaling"),
@@ -481,10 +495,12 @@ PLANTED = {
     "trees stop on the test": Planted(trees_stop_early_on_the_test, "fits"),
     "networks stop on the test": Planted(networks_stop_early_on_the_test, "fits", ("transformer",), long=True),
     "trees grown on the test": Planted(trees_are_grown_on_the_test_too, "fits"),
-    "anchors know the next return": Planted(anchors_know_the_next_return, "fits", ("arima",)),
+    "anchors know the next return": Planted(with_anchors_that_know_returns_earlier(2), "fits", ("arima",)),
+    "anchors know a return in doubt": Planted(with_anchors_that_know_returns_earlier(1), "fits", ("arima",)),
     "the next session's volatility": Planted(a_forecast_knows_the_next_sessions_volatility, "forecasts"),
     "centred forecasts": Planted(forecasts_are_centred_by_those_of_all_origins, "forecasts"),
     "unmatured weights": Planted(weights_are_learnt_from_what_has_not_matured, "ensemble", folds=2),
+    "outcomes in doubt": Planted(outcomes_count_before_they_are_beyond_doubt, "ensemble"),
     "calibration on the future": Planted(the_calibration_knows_the_future, "ensemble", folds=2, long=True),
     "a threshold from the test": Planted(the_threshold_is_chosen_on_the_test, "ensemble"),
     "a centred combination": Planted(combined_forecasts_are_centred_over_the_test, "combination"),

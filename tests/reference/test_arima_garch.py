@@ -97,13 +97,43 @@ def test_likelihood_gradient_equals_finite_differences(p):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_likelihood_equals_that_of_arch_at_the_same_parameters():
-    p = make_parameters(mean=0.06, ar=(0.15,))
+@pytest.mark.parametrize("nu", [6.0, None], ids=["t", "normal"])
+@pytest.mark.parametrize("gamma", [0.0, 0.1], ids=["garch", "gjr"])
+def test_likelihood_equals_that_of_arch_at_the_same_parameters(gamma, nu):
+    p = make_parameters(mean=0.06, ar=(0.15,), gamma=gamma, beta=0.88 - gamma / 2, nu=nu)
     returns = simulated(p, 1200)
-    oracle = arch_model(returns, mean="AR", lags=1, vol="GARCH", dist="t")
-    fixed = oracle.fix([p.mean * (1 - p.ar[0]), p.ar[0], p.omega, p.alpha, p.beta, p.nu])
+    dist = "normal" if nu is None else "t"
+    oracle = arch_model(returns, mean="AR", lags=1, vol="GARCH", o=int(gamma > 0), dist=dist)
+    variance = [p.omega, p.alpha, *([p.gamma] if gamma else []), p.beta]
+    fixed = oracle.fix([p.mean * (1 - p.ar[0]), p.ar[0], *variance, *([] if nu is None else [nu])])
     backcast = oracle.volatility.backcast(oracle.resids(oracle.starting_values()))
     assert arch_log_likelihood(returns, p, backcast) == pytest.approx(fixed.loglikelihood, abs=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1], ids=["garch", "gjr"])
+def test_variance_of_a_sum_without_a_mean_equation_is_the_sum_of_those_arch_forecasts(gamma):
+    p = make_parameters(gamma=gamma, beta=0.88 - gamma / 2)
+    returns = simulated(p, 600)
+    oracle = arch_model(returns, mean="Zero", vol="GARCH", o=int(gamma > 0), dist="t")
+    fixed = oracle.fix([p.omega, p.alpha, *([p.gamma] if gamma else []), p.beta, p.nu])
+    ahead = fixed.forecast(horizon=20).variance.to_numpy()[-1]
+    found = HorizonCoefficients.of(p, HORIZONS).variance(ahead[:1])
+    np.testing.assert_allclose(found[0], np.cumsum(ahead)[np.array(HORIZONS) - 1], rtol=1e-9)
+
+
+def test_an_estimate_from_the_last_one_is_as_likely_as_one_from_the_grid():
+    """What a refit starts from decides how long it takes, not where it ends."""
+    p = replace(GJR, ar=(0.2,), ma=())
+    returns = simulated(p, 1300)
+    shape = Shape(p=1, q=0, asymmetric=True, student_t=True)
+    previous = estimate(returns[:1000], shape, garch_starts(returns[:1000], [0.0], [], shape))
+    for known in range(1021, 1300, 84):
+        window = returns[:known]
+        cold = estimate(window, shape, garch_starts(window, [0.0], [], shape))
+        warm = estimate(window, shape, [previous.parameters])
+        assert warm.failure is cold.failure is None
+        assert warm.log_likelihood == pytest.approx(cold.log_likelihood, abs=0.01)
+        previous = warm
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1], ids=["garch", "gjr"])
@@ -208,6 +238,22 @@ def test_quantiles_of_a_sum_are_near_those_of_simulated_sums(nu, tolerance, sigm
     simulated_quantiles = np.quantile(np.concatenate([sums, -sums]), LEVELS, axis=0).T
     error_in_sds = np.abs(quantiles - simulated_quantiles) / np.sqrt(variance[0])[:, None]
     assert error_in_sds.max() < tolerance
+
+
+def test_quantiles_of_a_sum_leave_out_the_skew_of_an_asymmetric_model_and_little_else():
+    """Falls that raise variance make the left tail of a sum longer; what the symmetric law makes of it is stated."""
+    p = replace(GJR, ar=(0.2,), ma=(0.15,), nu=6.0)
+    paths = continue_paths(p, 20, np.random.default_rng(13), 200_000, x=(0.0,), e=(0.0,), sigma2=2.0)
+    coefficients, s = HorizonCoefficients.of(p, HORIZONS), np.array([2.0])
+    variance = coefficients.variance(s)
+    mean = coefficients.mean(np.zeros((1, 2)))
+    quantiles = student_t_quantiles(mean, variance, coefficients.degrees_of_freedom(s))[0]
+    sums = np.cumsum(paths, axis=1)[:, np.array(HORIZONS) - 1]
+    error_in_sds = np.abs(quantiles - np.quantile(sums, LEVELS, axis=0).T) / np.sqrt(variance[0])[:, None]
+    assert (error_in_sds.max(axis=1) < [0.02, 0.08, 0.18]).all()
+    symmetric = np.concatenate([sums - mean, mean - sums]) + mean
+    error_in_sds = np.abs(quantiles - np.quantile(symmetric, LEVELS, axis=0).T) / np.sqrt(variance[0])[:, None]
+    assert error_in_sds.max() < 0.04
 
 
 def test_one_session_ahead_keeps_the_degrees_of_freedom_of_the_innovations():

@@ -21,7 +21,18 @@ from swiftbolt.universe import Universe
 
 SYMBOLS = ("AA", "BB", "CC")
 SESSIONS = 470
-LAST_OF_VALIDATION = SESSIONS - 30 - 20 - 1  # of one fold: 30 sessions to test after an embargo of 20
+# Of one fold: 260 sessions or more to train on, 20 of purge, 40 to validate on, 20 of embargo, 30 to test.
+KNOWN_THROUGH = SESSIONS - 30 - 1
+LAST_OF_VALIDATION = KNOWN_THROUGH - 20
+LAST_OF_PURGE = LAST_OF_VALIDATION - 40
+LAST_OF_TRAINING = LAST_OF_PURGE - 20
+CUT_INSIDE_TEST = KNOWN_THROUGH + 28  # where the seed puts it
+MISTAKE = 2.2  # times the price, which is like no split: those would be found at once
+MISTAKEN = {
+    "AA": (LAST_OF_PURGE, CUT_INSIDE_TEST),
+    "BB": (LAST_OF_TRAINING, KNOWN_THROUGH),
+    "CC": (LAST_OF_TRAINING - 30, LAST_OF_VALIDATION),
+}
 SEED = 7
 
 
@@ -37,15 +48,19 @@ def plan_of(*models: str, count: int = 1, test_sessions: int = 30) -> Plan:
 
 
 def market_data(sessions: int = SESSIONS) -> MarketData:
-    """Three symbols: one with splits and dividends, one with factors, one with mistaken closes.
+    """Three symbols: one with splits and dividends, one with factors, all with two mistaken closes.
 
-    One of the mistakes is made at the last session of validation, and found out the session after.
+    But for one the mistakes are made where the cuts are, and found out the session after.
     """
     bars = make_bars(SYMBOLS, sessions, seed=3)
     days = bars.frame["session"].unique().sort()
-    mistaken = [days[LAST_OF_VALIDATION - 90], days[LAST_OF_VALIDATION]]
-    is_mistaken = (pl.col("symbol") == "CC") & pl.col("session").is_in(mistaken)
-    frame = bars.frame.with_columns(pl.when(is_mistaken).then(pl.col(name) * 3.0).otherwise(name) for name in PRICES)
+    mistaken = pl.DataFrame(
+        [(symbol, days[at]) for symbol, places in MISTAKEN.items() for at in places],
+        schema={"symbol": pl.String, "session": pl.Date},
+        orient="row",
+    ).with_columns(factor=pl.lit(MISTAKE))
+    frame = bars.frame.join(mistaken, on=["symbol", "session"], how="left", maintain_order="left")
+    frame = frame.with_columns(pl.col(*PRICES) * pl.col("factor").fill_null(1.0)).drop("factor")
     return MarketData(
         bars=Bars(frame=frame),
         actions=CorporateActions.of([*_events(days), *_factors(days)]),

@@ -19,7 +19,7 @@ from swiftbolt.forecast import HORIZONS, LEVELS, Z_Q
 from swiftbolt.models import arima_garch
 from swiftbolt.models.arima_garch import ARIMAGARCH, ARIMAGARCHConfig, limited_returns
 from swiftbolt.models.naive import Naive
-from swiftbolt.panel import Panel
+from swiftbolt.panel import DoubtedBar, Panel
 from swiftbolt.scaling import ewma_variance
 from swiftbolt.windows import outcomes
 
@@ -96,6 +96,42 @@ def test_forecasts_and_estimates_up_to_a_session_ignore_all_that_follows(cut):
     assert anchors_in(same, "AAA.json") != anchors_in(model, "AAA.json")
 
 
+def found_out(panel: Panel, row: int) -> Panel:
+    """``panel`` of one symbol without the bar of ``row``, which was found to be faulty when the next one came."""
+    bar = DoubtedBar(
+        symbol=0,
+        session=int(panel.session_R[row]),
+        close=panel.close_R[row],
+        log_price=panel.log_price_R[row],
+        features_F=panel.features_RF[row],
+    )
+    columns = ("session_R", "close_R", "log_price_R", "features_RF")
+    return replace(
+        panel,
+        offsets=panel.offsets - [0, 1],
+        doubted=(bar,),
+        **{name: np.delete(getattr(panel, name), row, axis=0) for name in columns},
+    )
+
+
+@pytest.mark.parametrize("anchor", [TRAIN_END, TRAIN_END + 21])
+def test_an_anchor_does_not_depend_on_whether_its_own_bar_is_found_to_be_faulty_later(anchor):
+    """Were its own return in the estimate, a bad tick would count here only if the next session does not show it."""
+    panel = panel_from_returns({"AAA": share_returns()})
+    kept, left_out = anchors_in(fitted(panel), "AAA.json"), anchors_in(fitted(found_out(panel, anchor)), "AAA.json")
+    last = (anchor - TRAIN_END) // 21
+    assert kept[last]["session"] == str(panel.sessions[anchor])
+    assert kept[: last + 1] == left_out[: last + 1]
+    assert kept[last + 1] != left_out[last + 1]
+
+
+def test_whether_a_symbol_is_old_enough_does_not_depend_on_it_either():
+    panel = panel_from_returns({"AAA": share_returns(400)})
+    for known in (panel, found_out(panel, 249)):
+        first = anchors_in(fitted(known, train_end=249), "AAA.json")[0]
+        assert first["fallback"] == "needs 250 sessions, has 249"
+
+
 def test_a_forecast_does_not_depend_on_which_others_are_asked_for():
     panel = panel_from_returns({"AAA": share_returns(), "BBB": share_returns(seed=2)})
     together = fitted(panel).forecast(panel, panel.sessions)
@@ -139,18 +175,35 @@ def test_a_file_of_something_else_is_refused(content):
         ARIMAGARCH.restore(ARIMAGARCHConfig(), {"A.json": content})
 
 
-def test_a_young_symbol_is_named_and_left_out_while_others_go_on():
+def test_a_young_symbol_is_named_and_gets_ewma_volatility_until_it_is_old_enough():
     panel = panel_from_returns({"OLD": share_returns(), "YOUNG": share_returns(395, seed=2)})
+    model = fitted(panel, outlier_limit=100)
+    # The first anchor is the symbol's 196th session, and its return not beyond doubt; three anchors later it has 258.
+    assert model.notes == [
+        f"YOUNG: needs 250 sessions, has 195 at {panel.sessions[TRAIN_END]}, EWMA volatility used (3 of 10 estimations)"
+    ]
+    parameters = [anchor["parameters"] for anchor in anchors_in(model, "YOUNG.json")]
+    assert [values is None for values in parameters] == [True] * 3 + [False] * 7
+    found = model.forecast(panel, panel.sessions)
+    young = found.take(found.symbol_N == "YOUNG")
+    assert len(young) == 201
+    naive = Naive().forecast(panel.select(["YOUNG"]), young.origin_N[:63])
+    np.testing.assert_allclose(young.quantiles_NHQ[:63], naive.quantiles_NHQ, rtol=1e-9, atol=1e-12)
+
+
+def test_a_symbol_listed_after_the_first_anchor_is_forecast_from_its_twentieth_return_on():
+    panel = panel_from_returns({"OLD": share_returns(), "YOUNG": share_returns(150, seed=2)})
+    found = fitted(panel).forecast(panel, panel.sessions)
+    np.testing.assert_array_equal(found.origin_N[found.symbol_N == "YOUNG"], panel.sessions[-131:])
+
+
+def test_a_symbol_without_a_return_by_the_last_anchor_is_named_and_left_out():
+    panel = panel_from_returns({"OLD": share_returns(), "NEW": share_returns(5, seed=2)})
     model = fitted(panel)
-    assert model.notes == ["YOUNG: needs 250 sessions, has 196, left out"]
+    assert model.notes == ["NEW: needs 21 sessions, has 0, left out"]
     assert list(model.dump()) == ["OLD.json"]
-    assert set(model.forecast(panel, panel.sessions).symbol_N) == {"OLD"}
-
-
-def test_a_young_symbol_alone_is_an_error_that_says_what_it_lacks():
-    panel = panel_from_returns({"YOUNG": share_returns(300)})
-    with pytest.raises(InsufficientHistory, match="YOUNG: needs 250 sessions, has 201"):
-        fitted(panel, train_end=200)
+    with pytest.raises(InsufficientHistory, match="NEW: needs 21 sessions, has 0"):
+        fitted(panel.select(["NEW"]))
 
 
 def test_a_panel_shorter_than_the_least_history_gets_no_forecast():

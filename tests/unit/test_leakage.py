@@ -27,6 +27,7 @@ from swiftbolt.evaluation.noise import NEWCOMER, RESCALED, History, another_futu
 from swiftbolt.evaluation.stages import STAGES
 from swiftbolt.folds import FoldConfig, make_folds
 from swiftbolt.forecast import MODELS
+from swiftbolt.quality import inspect
 from swiftbolt.verbs.certify import certify
 
 NEEDED = 260
@@ -183,6 +184,15 @@ def test_the_same_seed_gives_the_same_certificate_and_every_stage_is_compared() 
     assert certificate.leaks == ()
     assert all(count > 0 for count in certificate.compared.values())
     assert certificate == certificate_of("xgboost")
+
+
+def test_a_bad_tick_where_a_range_ends_or_a_model_is_fitted_is_no_leak() -> None:
+    certificate = certificate_of("arima", "xgboost")
+    assert certificate.leaks == ()
+    found = inspect(DATA.bars, DATA.actions).quarantining().frame
+    known = found.group_by("session").agg(pl.col("known_from").min())
+    in_doubt = set(known.filter(pl.col("known_from") > pl.col("session"))["session"])
+    assert {cut.session for cut in certificate.cuts} <= in_doubt
 
 
 def test_symbols_that_come_only_after_the_cut_are_no_leak() -> None:

@@ -148,6 +148,26 @@ def test_two_symbols_doubted_on_one_session_each_get_their_own_bar():
     assert then.close_R[[1, 3]].tolist() == [5.0, 6.0]
 
 
+def test_a_panel_as_known_at_a_doubted_bar_has_the_breaks_up_to_it():
+    rows = {"AAA": {0: 1.0, 1: 3.0, 3: 3.1}, "BBB": {0: 2.0, 3: 5.0, 4: 5.1}}
+    zero = np.zeros(1, dtype=np.float32)
+    bars = tuple(DoubtedBar(symbol=s, session=2, close=5.0, log_price=7.0, features_F=zero) for s in (0, 1))
+    panel = replace(panel_at(rows, sessions=5), doubted=bars, breaks=np.array([1, 4]))
+    then = panel.as_known_at(2)
+    assert then.session_R.tolist() == [0, 1, 2, 0, 2]
+    # AAA's second row; and BBB's doubted bar, for its price had jumped before the next row and so before this one.
+    assert then.breaks.tolist() == [1, 4]
+    assert replace(panel, breaks=np.array([2])).as_known_at(2).breaks.tolist() == [2]
+    assert replace(panel, breaks=np.array([5])).as_known_at(2).breaks.tolist() == []
+
+
+def test_nothing_was_earned_across_a_break():
+    panel = panel_at({"AAA": {0: 1.0, 1: 1.1, 2: -1.2}, "BBB": {0: 2.0, 1: 2.5, 2: 2.6, 3: 2.8}}, sessions=4)
+    broken = replace(panel, breaks=np.array([2, 4]))
+    assert broken.log_returns("AAA") == pytest.approx([0.1, 0.0])
+    assert broken.log_returns("BBB") == pytest.approx([0.0, 0.1, 0.2])
+
+
 def test_a_session_without_a_doubted_bar_has_no_panel_of_its_own(doubtful):
     with pytest.raises(DataError, match=f"no doubted bar at {D[1]}"):
         doubtful.as_known_at(1)
