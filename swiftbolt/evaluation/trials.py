@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ MIN_COMMON_SESSIONS = 60
 MIN_TRIALS = 10
 BLOCKS = 16
 MIN_BLOCK_SESSIONS = 5
+BATCH = 512  # choices of blocks at a time, to bound the memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,33 @@ class DeflatedSharpe:
     skew: float
     kurtosis: float
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempts:
+    """All that were tried, as the Sharpe ratio of one of them is held against them.
+
+    Attributes:
+        variance: of the Sharpe ratios of one session, across the trials whose returns are known.
+    """
+
+    trials: int
+    clusters: int
+    variance: float
+
+    @classmethod
+    def of(cls, returns_NT: Float64, unseen: int = 0) -> Attempts:
+        """Count trials; those that are much alike are one cluster.
+
+        Args:
+            unseen: trials beside these that left no returns. Nobody can tell what they are alike: each is a cluster.
+        """
+        sharpes_N = [sharpe_ratio(row_T[np.isfinite(row_T)]) for row_T in returns_NT]
+        return cls(
+            trials=len(returns_NT) + unseen,
+            clusters=(int(clusters(returns_NT).max()) if len(returns_NT) else 0) + unseen,
+            variance=float(np.var(sharpes_N, ddof=1)) if len(sharpes_N) > 1 else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,22 +102,27 @@ def deflated_sharpe(returns_NT: Float64, chosen: int) -> DeflatedSharpe:
     Raises:
         ValueError: the chosen trial has fewer than 3 returns, or they never vary.
     """
-    series = [row_T[np.isfinite(row_T)] for row_T in returns_NT]
-    own_T = series[chosen]
+    return deflated_among(returns_NT[chosen], Attempts.of(returns_NT))
+
+
+def deflated_among(returns_T: Float64, attempts: Attempts) -> DeflatedSharpe:
+    """Judge one of ``attempts`` by its returns.
+
+    Raises:
+        ValueError: there are fewer than 3, or they never vary.
+    """
+    own_T = returns_T[np.isfinite(returns_T)]
     if len(own_T) < 3 or np.ptp(own_T) == 0:
         raise ValueError(f"a Sharpe ratio to deflate needs at least 3 returns that vary, got {len(own_T)}")
-    sharpes_N = np.array([sharpe_ratio(row_T) for row_T in series])
-    count = int(clusters(returns_NT).max())
-    variance = float(np.var(sharpes_N, ddof=1)) if len(sharpes_N) > 1 else 0.0
-    benchmark = expected_best_sharpe(variance, count)
+    benchmark = expected_best_sharpe(attempts.variance, attempts.clusters)
     z_T = (own_T - np.mean(own_T)) / np.std(own_T)
     skew, kurtosis = float(np.mean(z_T**3)), float(np.mean(z_T**4))
-    sharpe = float(sharpes_N[chosen])
+    sharpe = sharpe_ratio(own_T)
     return DeflatedSharpe(
         sharpe=sharpe,
         benchmark=benchmark,
-        trials=len(series),
-        clusters=count,
+        trials=attempts.trials,
+        clusters=attempts.clusters,
         sessions=len(own_T),
         skew=skew,
         kurtosis=kurtosis,
@@ -160,15 +193,19 @@ def backtest_overfitting(returns_NT: Float64, blocks: int = BLOCKS) -> Overfitti
             reason=f"{sessions} sessions common to all trials, needs at least {MIN_BLOCK_SESSIONS * blocks}",
         )
     parts = np.array_split(common_NT, blocks, axis=1)
-    half_CB = np.zeros((math.comb(blocks, blocks // 2), blocks))
-    for c, chosen in enumerate(combinations(range(blocks), blocks // 2)):
+    choices = math.comb(blocks, blocks // 2)
+    half_CB = np.zeros((choices // 2, blocks))
+    # Those with the first block, which come first: the others are their complements.
+    for c, chosen in enumerate(islice(combinations(range(blocks), blocks // 2), len(half_CB))):
         half_CB[c, chosen] = 1.0
-    # Combinations come in complementary pairs, the first with the last: the other half of c is -1 - c.
-    inside_CN = _sharpes(parts, half_CB)
-    outside_CN = inside_CN[::-1]
-    best_C = np.argmax(inside_CN, axis=1)
-    rank_C = rankdata(outside_CN, axis=1)[np.arange(len(best_C)), best_C]
-    return Overfitting(probability=float(np.mean(rank_C <= (trials + 1) / 2)), trials=trials, sessions=sessions)
+    below = 0
+    for batch_CB in np.array_split(half_CB, -(-len(half_CB) // BATCH)):
+        one_CN, other_CN = _sharpes(parts, batch_CB), _sharpes(parts, 1.0 - batch_CB)
+        for inside_CN, outside_CN in ((one_CN, other_CN), (other_CN, one_CN)):
+            best_C = np.argmax(inside_CN, axis=1)
+            rank_C = rankdata(outside_CN, axis=1)[np.arange(len(best_C)), best_C]
+            below += int(np.sum(rank_C <= (trials + 1) / 2))
+    return Overfitting(probability=below / choices, trials=trials, sessions=sessions)
 
 
 def _sharpes(parts: list[Float64], half_CB: Float64) -> Float64:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from swiftbolt.settings import Settings
 from swiftbolt.store import embedded
 from swiftbolt.store.postgres import Store
-from swiftbolt.store.rows import ArtifactRow, ReleaseRow, RunRow, SymbolRow, UpsertCount
+from swiftbolt.store.rows import ArtifactRow, ReleaseRow, RunRow, SymbolRow, TrialRow, UpsertCount
 
-__all__ = ["Store", "resolve_url", "ArtifactRow", "ReleaseRow", "RunRow", "SymbolRow", "UpsertCount"]
+__all__ = ["Store", "resolve_url", "ArtifactRow", "ReleaseRow", "RunRow", "SymbolRow", "TrialRow", "UpsertCount"]
 
 
 def resolve_url(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from swiftbolt.store.market import MarketOperations
 from swiftbolt.store.releases import ReleaseOperations
 from swiftbolt.store.runs import RunOperations
 from swiftbolt.store.statements import migrations, statement
+from swiftbolt.store.trials import TrialOperations
 from swiftbolt.store.users import UserOperations
 
 
@@ -26,6 +27,7 @@ class Store(
     FeatureOperations,
     RunOperations,
     ReleaseOperations,
+    TrialOperations,
     UserOperations,
 ):
     """A connection to the database. Threads may share one; processes may not.

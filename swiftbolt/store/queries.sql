@@ -430,6 +430,10 @@ INSERT INTO runs (run, kind, config, started) VALUES (%(run)s, %(kind)s, %(confi
 -- How far a run has come.
 UPDATE runs SET done = %(done)s, failed = %(failed)s, total = %(total)s WHERE run = %(run)s;
 
+-- name: resume_run
+-- A run that had ended, or was killed, goes on.
+UPDATE runs SET state = 'running', seconds = NULL, ended = NULL WHERE run = %(run)s;
+
 -- name: finish_run
 -- A run ends, well or not.
 UPDATE runs
@@ -534,3 +538,40 @@ FROM scores
 JOIN releases USING (run)
 WHERE version = %(version)s
 ORDER BY model, horizon;
+
+-- name: insert_trial
+-- A configuration has one row, and at most one for each way it ended before it was complete.
+INSERT INTO trials (
+    key, state, source, model, horizon, config, symbols, first_origin, last_origin, sessions, net, reason,
+    sharpe, crps, skill, code_version
+)
+SELECT
+    %(key)s, %(state)s, %(source)s, %(model)s, %(horizon)s, %(config)s, %(symbols)s, %(first_origin)s, %(last_origin)s,
+    %(sessions)s, %(net)s, %(reason)s, %(sharpe)s, %(crps)s, %(skill)s, %(code_version)s
+WHERE NOT EXISTS (SELECT FROM trials WHERE key = %(key)s AND state = 'complete')
+ON CONFLICT (key, state) DO NOTHING;
+
+-- name: trials
+-- One row a configuration, the complete one where there is one, in the order they were recorded.
+SELECT
+    key, recorded_at, source, state, model, horizon, config, symbols, first, last, sessions, sharpe, crps, skill,
+    reason, code_version
+FROM (
+    SELECT DISTINCT ON (key)
+        number, key, recorded_at, source, state, model, horizon, config, symbols, first_origin AS first,
+        last_origin AS last, cardinality(sessions) AS sessions, sharpe, crps, skill, reason, code_version
+    FROM trials
+    WHERE %(model)s::text IS NULL OR model = %(model)s
+    ORDER BY key, state = 'complete' DESC, number DESC
+) AS looked_at
+ORDER BY number;
+
+-- name: overlapping_trials
+-- What was looked at on these symbols from an origin of this range; a note without symbols is of all of them.
+SELECT DISTINCT ON (key) key, sessions, net
+FROM trials
+WHERE (symbols && %(symbols)s::text[] OR cardinality(symbols) = 0)
+    AND first_origin <= %(last)s
+    AND last_origin >= %(first)s
+    AND state <> 'failed'
+ORDER BY key, state = 'complete' DESC;

@@ -13,6 +13,7 @@ from swiftbolt.bars import BAR_SCHEMA
 from swiftbolt.errors import SchemaError
 from swiftbolt.findings import Findings
 from swiftbolt.forecast import QUANTILE_COLUMNS
+from swiftbolt.trial import TrialSource, TrialState
 
 RunState = Literal["running", "succeeded", "failed"]
 
@@ -114,6 +115,31 @@ class ArtifactRow:
     model: str
     manifest: Mapping[str, Any]
     directory: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRow:
+    """A configuration that was looked at; ``sessions`` counts its daily returns, None without any.
+
+    See ``Trial`` for the rest.
+    """
+
+    key: str
+    recorded_at: datetime
+    source: TrialSource
+    state: TrialState
+    model: str | None
+    horizon: int | None
+    config: dict[str, Any]
+    symbols: list[str]
+    first: date
+    last: date
+    sessions: int | None
+    sharpe: float | None
+    crps: float | None
+    skill: float | None
+    reason: str | None
+    code_version: str
 
 
 def require_storable(symbols: Iterable[str | None]) -> None:

@@ -39,6 +39,14 @@ class RunOperations(Operations):
         """
         self._update_run("progress_run", {"run": run, "done": done, "failed": failed, "total": total})
 
+    def resume_run(self, run: str) -> None:
+        """Record that a run which ended before it was done, or was killed, goes on.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        self._update_run("resume_run", {"run": run})
+
     def finish_run(
         self, run: str, state: Literal["succeeded", "failed"], seconds: float, failures: Mapping[str, str]
     ) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from swiftbolt.evaluation.equity import sharpe_ratio
 from swiftbolt.evaluation.trials import (
+    Attempts,
     backtest_overfitting,
     clusters,
+    deflated_among,
     deflated_sharpe,
     expected_best_sharpe,
     probabilistic_sharpe,
@@ -64,6 +66,20 @@ def test_a_trial_is_judged_by_the_moments_of_its_own_returns_and_by_all_that_wer
     assert found.probability == probabilistic_sharpe(
         found.sharpe, found.benchmark, sessions=500, skew=found.skew, kurtosis=found.kurtosis
     )
+
+
+def test_trials_that_left_no_returns_each_count_as_one_more_cluster():
+    returns_NT = noise(30, 500)
+    returns_NT[:3] = returns_NT[3]
+    seen, unseen = Attempts.of(returns_NT), Attempts.of(returns_NT, unseen=100)
+    assert (seen.trials, seen.clusters) == (30, 27)
+    assert (unseen.trials, unseen.clusters, unseen.variance) == (130, 127, seen.variance)
+    assert deflated_sharpe(returns_NT, 4) == deflated_among(returns_NT[4], seen)
+    more = deflated_among(returns_NT[4], unseen)
+    assert more.benchmark == expected_best_sharpe(seen.variance, 127)
+    assert more.probability < deflated_sharpe(returns_NT, 4).probability
+    nothing = Attempts.of(np.empty((0, 0)), unseen=2)
+    assert (nothing.trials, nothing.clusters, nothing.variance) == (2, 2, 0.0)
 
 
 def test_a_single_trial_is_held_against_zero():
