@@ -2,6 +2,7 @@
 # make stop   end everything that make demo left running
 # make test   set-up, then every test but the long ones
 # make bench  the benchmarks, each a ratio against a named peer measured in the same run; CASE=features runs one
+# make noise  200 simulated panels without anything to find: at most 15 may show a claim; 35 minutes on two cores
 # make check  format, lint and types, without tests
 # The first use makes .venv; later ones reuse it. PYTHON=python3.12 chooses the interpreter.
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo stop test test-long bench check setup clean
+.PHONY: demo stop test test-long bench noise check setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -36,6 +37,9 @@ test-long: $(READY)
 
 bench: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(CASE)
+
+noise: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m noise
 
 check: $(READY)
 	$(BIN)/ruff format --check

@@ -64,13 +64,25 @@ def resampled_means(value_TK: Float64, block: int, draws: int, rng: np.random.Ge
     """Means of ``draws`` stationary bootstrap samples of T rows each, (D, K).
 
     A sample is made of blocks that begin anywhere, go on for a geometric number of rows with mean ``block``, and
-    continue at the first row after the last.
+    continue at the first row after the last. What a block adds up to is the difference of two running totals.
     """
     count = len(value_TK)
-    parts = [
-        _counts(count, block, min(_CHUNK, draws - done), rng) @ value_TK / count for done in range(0, draws, _CHUNK)
-    ]
-    return np.concatenate(parts)
+    total_2TK = np.cumsum(np.concatenate((np.zeros((1, value_TK.shape[1])), value_TK, value_TK)), axis=0)
+    parts = [_sampled_sums(total_2TK, count, block, min(_CHUNK, draws - done), rng) for done in range(0, draws, _CHUNK)]
+    return np.concatenate(parts) / count
+
+
+def side_tests(
+    session_N: Sessions, p_up_N: Float64, outcome_N: Float64, horizon: int, rng: np.random.Generator, draws: int = DRAWS
+) -> tuple[DirectionTest, DirectionTest]:
+    """``pesaran_timmermann`` and ``accuracy_over_constant`` on the same samples: two tests for the time of one.
+
+    Raises:
+        ValueError: fewer than ``least_sessions(horizon)``, or a value is not finite.
+    """
+    side_TK = _sides(session_N, p_up_N, outcome_N)
+    sample_DK = _resampled(side_TK, horizon, rng, draws)
+    return _timing(side_TK, sample_DK, horizon), _over_constant(side_TK, sample_DK, horizon)
 
 
 def pesaran_timmermann(
@@ -84,9 +96,7 @@ def pesaran_timmermann(
     Raises:
         ValueError: fewer than ``least_sessions(horizon)``, or a value is not finite.
     """
-    side_TK = _sides(session_N, p_up_N, outcome_N)
-    sample_DK = _resampled(side_TK, horizon, rng, draws)
-    return _judged(_dependence(side_TK.mean(axis=0)), _dependence(sample_DK), len(side_TK), horizon)
+    return side_tests(session_N, p_up_N, outcome_N, horizon, rng, draws)[0]
 
 
 def accuracy_over_constant(
@@ -100,8 +110,15 @@ def accuracy_over_constant(
     Raises:
         ValueError: fewer than ``least_sessions(horizon)``, or a value is not finite.
     """
-    side_TK = _sides(session_N, p_up_N, outcome_N)
-    sample_DK = _resampled(side_TK, horizon, rng, draws)
+    return side_tests(session_N, p_up_N, outcome_N, horizon, rng, draws)[1]
+
+
+def _timing(side_TK: Float64, sample_DK: Float64, horizon: int) -> DirectionTest:
+    return _judged(_dependence(side_TK.mean(axis=0)), _dependence(sample_DK), len(side_TK), horizon)
+
+
+def _over_constant(side_TK: Float64, sample_DK: Float64, horizon: int) -> DirectionTest:
+    """The test against the harder of the two constants."""
     mean_K = side_TK.mean(axis=0)
     rivals = (
         _judged(_accuracy(mean_K) - rises(mean_K), _accuracy(sample_DK) - rises(sample_DK), len(side_TK), horizon)
@@ -170,15 +187,13 @@ def _block_weights(count: int, block: int) -> Float64:
     return np.asarray((1 - lag_T / count) * goes_on**lag_T + lag_T / count * goes_on ** (count - lag_T))
 
 
-def _counts(count: int, block: int, draws: int, rng: np.random.Generator) -> Float64:
-    """How often each of ``count`` rows stands in each of ``draws`` samples, (draws, count)."""
-    begins_DT = rng.random((draws, count)) < 1.0 / block
-    begins_DT[:, 0] = True
-    begin_B = np.flatnonzero(begins_DT)
-    length_B = np.diff(begin_B, append=draws * count)
-    # A block covers rows origin to origin + length of two copies of the series laid end to end.
-    origin_B = begin_B // count * (2 * count) + rng.integers(0, count, len(begin_B))
-    size = draws * 2 * count
-    steps = np.bincount(origin_B, minlength=size) - np.bincount(origin_B + length_B, minlength=size)
-    copies_D2T = np.cumsum(steps.reshape(draws, 2 * count), axis=1).reshape(draws, 2, count)
-    return np.asarray(copies_D2T.sum(axis=1), dtype=np.float64)
+def _sampled_sums(total_2TK: Float64, count: int, block: int, draws: int, rng: np.random.Generator) -> Float64:
+    """Sums of ``draws`` samples, (draws, K), from the running totals of two copies of the series end to end."""
+    rows = draws * count  # all samples, one after the other
+    first_D = np.arange(0, rows, count)
+    # A block begins with each sample, and otherwise with any row with chance 1 / block.
+    begin_B = np.union1d(first_D, rng.choice(rows, rng.binomial(rows, 1.0 / block), replace=False, shuffle=False))
+    length_B = np.diff(begin_B, append=rows)
+    origin_B = rng.integers(0, count, len(begin_B))
+    block_BK = total_2TK[origin_B + length_B] - total_2TK[origin_B]
+    return np.asarray(np.add.reduceat(block_BK, np.searchsorted(begin_B, first_D), axis=0))

@@ -6,13 +6,13 @@ model is surely worse. A series too short for its test has no p-value, and says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from swiftbolt.evaluation.bootstrap import ROUNDING, DirectionTest, accuracy_over_constant, pesaran_timmermann
+from swiftbolt.evaluation.bootstrap import ROUNDING, side_tests
 from swiftbolt.evaluation.significance import holm, least_sessions, mean_test, session_means, session_rank_correlations
 from swiftbolt.forecast import Float64
 from swiftbolt.sessions import Sessions
@@ -36,7 +36,6 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
 }
 
 Result = dict[str, Any]
-Side = Callable[[Sessions, Float64, Float64, int, np.random.Generator], DirectionTest]
 
 
 def gain_tests(common: pl.DataFrame, horizon: int) -> dict[str, Result]:
@@ -63,8 +62,7 @@ def direction_tests(matured: pl.DataFrame, horizon: int, rng: np.random.Generato
     origin_N, outcome_N = matured["origin"].to_numpy(), matured["realized"].to_numpy()
     p_up_N = matured["p_up"].to_numpy()
     return {
-        "pesaran_timmermann": _of_side(pesaran_timmermann, origin_N, p_up_N, outcome_N, horizon, rng),
-        "accuracy_over_constant": _of_side(accuracy_over_constant, origin_N, p_up_N, outcome_N, horizon, rng),
+        **_of_sides(origin_N, p_up_N, outcome_N, horizon, rng),
         "rank_ic": _of_mean(
             session_rank_correlations(origin_N, matured["q_0.5"].to_numpy(), outcome_N)[1],
             horizon,
@@ -73,20 +71,21 @@ def direction_tests(matured: pl.DataFrame, horizon: int, rng: np.random.Generato
     }
 
 
-def earning_tests(net_T: Float64, always_long_T: Float64) -> dict[str, Result]:
+def earning_tests(net_T: Float64, *constant_T: Float64) -> dict[str, Result]:
     """Does the rule earn anything, and anything that being always long, or always short, would not?
+
+    Always short is not quite minus always long: nights and days compound. So the rule is held against each, and what
+    is returned is the test with the larger p-value.
 
     Args:
         net_T: the rule's daily returns after costs. Days do not overlap, however long a position is held.
-        always_long_T: of the same rule on the same days, had every forecast been of a rise.
+        constant_T: of the same rule on the same days, had every forecast been of a rise; and had each been of a fall.
 
     Source:
         Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964", Journal of Finance 23(2), for alpha.
     """
-    long_T = always_long_T - np.mean(always_long_T)
-    square = float(long_T @ long_T)
-    alpha_T = net_T - (float(net_T @ long_T) / square if square else 0.0) * always_long_T
-    return {"net_sharpe": _of_mean(net_T, 1), "net_alpha": _of_mean(_without_rounding(alpha_T, net_T), 1)}
+    alphas = [_of_mean(_without_rounding(_alpha(net_T, rival_T), net_T), 1) for rival_T in constant_T]
+    return {"net_sharpe": _of_mean(net_T, 1), "net_alpha": max(alphas, key=lambda test: test["p_value"] or 0.0)}
 
 
 def untold(reason: str) -> Result:
@@ -120,6 +119,13 @@ def sentences(claims: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _alpha(net_T: Float64, rival_T: Float64) -> Float64:
+    """What is left of the returns without those of the rival, held in the share that explains most of them."""
+    centred_T = rival_T - np.mean(rival_T)
+    square = float(centred_T @ centred_T)
+    return net_T - (float(net_T @ centred_T) / square if square else 0.0) * rival_T
+
+
 def _without_rounding(value_N: Float64, beside_N: Float64) -> Float64:
     """Zeros if the values are only what rounding leaves of others: it may have a sign, and means nothing."""
     if not len(value_N) or np.max(np.abs(value_N)) > ROUNDING * np.max(np.abs(beside_N)):
@@ -136,14 +142,18 @@ def _of_mean(series_T: Float64, horizon: int, which: str = "with an outcome") ->
     return _result(test.mean, test.statistic, test.p_greater, test.sessions)
 
 
-def _of_side(
-    test_of: Side, origin_N: Sessions, p_up_N: Float64, outcome_N: Float64, horizon: int, rng: np.random.Generator
-) -> Result:
+def _of_sides(
+    origin_N: Sessions, p_up_N: Float64, outcome_N: Float64, horizon: int, rng: np.random.Generator
+) -> dict[str, Result]:
+    names = CLAIMS["direction"]
     sessions, needed = len(np.unique(origin_N)), least_sessions(horizon)
     if sessions < needed:
-        return untold(f"{sessions} sessions with an outcome, needs at least {needed}")
-    test = test_of(origin_N, p_up_N, outcome_N, horizon, rng)
-    return _result(test.excess, test.statistic, test.p_value, test.sessions)
+        return dict.fromkeys(names, untold(f"{sessions} sessions with an outcome, needs at least {needed}"))
+    tests = side_tests(origin_N, p_up_N, outcome_N, horizon, rng)
+    return {
+        name: _result(test.excess, test.statistic, test.p_value, test.sessions)
+        for name, test in zip(names, tests, strict=True)
+    }
 
 
 def _result(value: float, statistic: float, p_value: float, sessions: int) -> Result:

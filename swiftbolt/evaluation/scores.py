@@ -218,9 +218,9 @@ def _earning_tests(
 ) -> dict[str, claims.Result]:
     if equity is None or conditions is None:
         return dict.fromkeys(("net_sharpe", "net_alpha"), claims.untold(str(untraded)))
-    always_up = rows.select(*KEYS, p_up=pl.lit(1.0))
-    always_long = simple_rule(always_up, conditions.prices, horizon=horizon, threshold=0.5)
-    return claims.earning_tests(equity.net_T, always_long.net_T)
+    always = (rows.select(*KEYS, p_up=pl.lit(p_up)) for p_up in (1.0, 0.0))
+    rivals = (simple_rule(side, conditions.prices, horizon=horizon, threshold=0.5).net_T for side in always)
+    return claims.earning_tests(equity.net_T, *rivals)
 
 
 def _arrays(rows: pl.DataFrame) -> tuple[Float64, Float64]:

@@ -42,8 +42,7 @@ def rows() -> pl.DataFrame:
 def test_each_test_is_the_one_it_is_named_after(rows: pl.DataFrame):
     found = {**gain_tests(rows, 5), **direction_tests(rows, 5, np.random.default_rng(1))}
     columns = [rows[name].to_numpy() for name in ("origin", "p_up", "realized")]
-    rng = np.random.default_rng(1)
-    expected = pesaran_timmermann(*columns, 5, rng), accuracy_over_constant(*columns, 5, rng)
+    expected = [test(*columns, 5, np.random.default_rng(1)) for test in (pesaran_timmermann, accuracy_over_constant)]
     for name, test in zip(("pesaran_timmermann", "accuracy_over_constant"), expected, strict=True):
         assert (found[name]["value"], found[name]["p_value"]) == (test.excess, test.p_value)
     means = rows.group_by("origin").agg(pl.col("crps", "naive_crps").mean()).sort("origin")
@@ -83,6 +82,16 @@ def test_what_the_market_gives_is_no_alpha_and_what_it_does_not_give_is():
     assert mixed["net_alpha"]["value"] == pytest.approx(0.001, abs=0.0004)
     assert mixed["net_alpha"]["p_value"] < 0.001
     assert earning_tests(own_T, np.zeros(750))["net_alpha"] == earning_tests(own_T, own_T * 0)["net_sharpe"]
+
+
+def test_who_is_always_short_has_no_alpha_though_nights_and_days_compound():
+    rng = np.random.default_rng(6)
+    night_T, day_T = 0.01 * rng.standard_normal((2, 750)) + 0.5 * 0.01 * rng.standard_normal(750) - 0.002
+    long_T, short_T = ((1 + side * night_T) * (1 + side * day_T) - 1 for side in (1.0, -1.0))
+    assert earning_tests(short_T, long_T)["net_alpha"]["p_value"] < 0.001  # the nights' moves go on by day
+    found = earning_tests(short_T, long_T, short_T)
+    assert found["net_alpha"]["p_value"] == 0.5
+    assert found["net_sharpe"]["p_value"] < 0.001
 
 
 def result(p_value: float) -> dict[str, object]:
