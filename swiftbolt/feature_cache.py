@@ -19,8 +19,9 @@ import polars as pl
 from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.errors import NotFound
-from swiftbolt.features.engine import DEFAULT_SPEC, WARMUP, build_features, build_panel, growth_of
-from swiftbolt.features.spec import KEYS, Features
+from swiftbolt.features.engine import DEFAULT_SPEC, VIX_SPEC, WARMUP, build_features, build_panel, growth_of
+from swiftbolt.features.series import DailySeries
+from swiftbolt.features.spec import KEYS, Features, FeatureSpec
 from swiftbolt.findings import Findings
 from swiftbolt.panel import Panel
 from swiftbolt.sessions import session_after
@@ -38,6 +39,7 @@ class CohortHistory:
     """All that a cohort's features are made from, as the store held it at one moment.
 
     Attributes:
+        vix: its closes within the sessions of ``bars``; None where the cohort has none.
         findings: those known at the newest session of ``bars``.
         revision: names the state of the data (``Store.data_revision``).
     """
@@ -47,6 +49,7 @@ class CohortHistory:
     actions: CorporateActions
     findings: Findings
     revision: str
+    vix: DailySeries | None = None
 
     @classmethod
     def of(cls, store: Store, cohort: Cohort, bars: Bars) -> CohortHistory:
@@ -57,7 +60,8 @@ class CohortHistory:
             bars=bars,
             actions=store.actions(symbols=cohort.symbols),
             findings=findings.select(known_at=bars.last_session) if len(bars) else Findings.none(),
-            revision=store.data_revision(cohort.symbols),
+            revision=store.data_revision(cohort.sources),
+            vix=_vix(store, cohort, bars),
         )
 
     @classmethod
@@ -67,15 +71,21 @@ class CohortHistory:
         def read() -> CohortHistory:
             return cls.of(store, cohort, store.bars(symbols=cohort.symbols, start=start))
 
-        return read_steadily(store, cohort.symbols, read)
+        return read_steadily(store, cohort.sources, read)
 
     def panel(self) -> Panel:
         """The panel models learn from."""
-        return build_panel(self.bars, self.actions, self.findings, market=self.cohort.market)
+        return build_panel(self.bars, self.actions, self.findings, market=self.cohort.market, vix=self.vix)
+
+    def features(self, last: int, base: pl.DataFrame | None = None) -> Features:
+        """The features of each symbol's ``last`` rows; see ``build_features``."""
+        return build_features(
+            self.bars, self.actions, self.findings, market=self.cohort.market, vix=self.vix, last=last, base=base
+        )
 
     def keep_features(self, store: Store) -> None:
         """Put the features of each symbol's newest ``KEPT`` sessions into the cache, replacing what is there."""
-        built = build_features(self.bars, self.actions, self.findings, market=self.cohort.market, last=KEPT)
+        built = self.features(last=KEPT)
         growth = growth_of(self.bars, self.actions, self.findings)
         _keep(store, self.cohort, self.revision, growth, built)
 
@@ -95,9 +105,11 @@ def read_panel(store: Store, symbol: str, cohort: Cohort) -> Panel:
     A symbol outside the cohort is looked at as if it had joined it; its features are not kept.
 
     Raises:
-        NotFound: the store holds no bar of it.
+        NotFound: the store holds no bar of it, or it is the VIX that the cohort is looked at beside.
     """
-    own = Cohort.of([symbol])
+    if symbol == cohort.vix:
+        raise NotFound(f"{symbol} is the VIX that others are forecast with, and has no forecast itself")
+    own = Cohort.of([symbol], vix=cohort.vix)
     history = CohortHistory.read(store, own)
     if not len(history.bars):
         raise NotFound(f"there are no bars of {symbol}")
@@ -121,8 +133,8 @@ def _cached(store: Store, symbol: str, cohort: Cohort, newest: date) -> pl.DataF
 
 
 def _find(store: Store, symbol: str, cohort: Cohort) -> pl.DataFrame:
-    key = _key(cohort, store.data_revision(cohort.symbols))
-    return store.cached_features(**key, symbols=[symbol], columns=DEFAULT_SPEC.names)
+    key = _key(cohort, store.data_revision(cohort.sources))
+    return store.cached_features(**key, symbols=[symbol], columns=_spec(cohort).names)
 
 
 def _add_new_sessions(store: Store, cohort: Cohort, cached_to: date) -> None:
@@ -143,22 +155,21 @@ def _add_new_sessions(store: Store, cohort: Cohort, cached_to: date) -> None:
     )
     if set(frame["symbol"]) - set(base["symbol"]) or (counts["before"] < WARMUP).any():
         return
-    bars = Bars(frame=frame)
+    history = replace(history, bars=Bars(frame=frame))
     added = frame.join(reached, on="symbol").filter(pl.col("session") > pl.col("newest"))
     if not len(added):
         return
     last = int(added["symbol"].value_counts()["count"].to_numpy().max())
-    built = build_features(bars, history.actions, history.findings, market=cohort.market, last=last, base=base)
-    growth = growth_of(bars, history.actions, history.findings, base=base)
+    built = history.features(last, base)
+    growth = growth_of(history.bars, history.actions, history.findings, base=base)
     _keep(store, cohort, history.revision, growth.join(added, on=list(KEYS), how="semi"), built)
 
 
 def _of_an_outsider(store: Store, symbol: str, cohort: Cohort, newest: date) -> pl.DataFrame:
     """Features of a symbol of no cohort, beside those of ``cohort``; not kept."""
-    joined = Cohort.of([*cohort.symbols, symbol], cohort.market)
+    joined = Cohort.of([*cohort.symbols, symbol], cohort.market, cohort.vix)
     history = CohortHistory.read(store, joined, session_after(newest, -2 * KEPT))
-    built = build_features(history.bars, history.actions, history.findings, market=cohort.market, last=KEPT)
-    return built.frame.filter(symbol=symbol)
+    return history.features(KEPT).frame.filter(symbol=symbol)
 
 
 def _keep(store: Store, cohort: Cohort, revision: str, growth: pl.DataFrame, built: Features) -> None:
@@ -173,7 +184,20 @@ class _Key(TypedDict):
 
 
 def _key(cohort: Cohort, revision: str) -> _Key:
-    return {"spec_hash": DEFAULT_SPEC.spec_hash, "universe_hash": cohort.cohort_hash, "revision": revision}
+    return {"spec_hash": _spec(cohort).spec_hash, "universe_hash": cohort.cohort_hash, "revision": revision}
+
+
+def _spec(cohort: Cohort) -> FeatureSpec:
+    return DEFAULT_SPEC if cohort.vix is None else VIX_SPEC
+
+
+def _vix(store: Store, cohort: Cohort, bars: Bars) -> DailySeries | None:
+    """What the store holds of the cohort's VIX within the sessions of ``bars``."""
+    if cohort.vix is None:
+        return None
+    first = bars.frame["session"].min()
+    assert first is None or isinstance(first, date)
+    return DailySeries.of_closes(store.bars(symbols=[cohort.vix], start=first), cohort.vix)
 
 
 def _panel(history: CohortHistory, features: pl.DataFrame) -> Panel:

@@ -144,7 +144,8 @@ def certify(
         ModelError: no member could be fitted on some fold.
     """
     began = time.perf_counter()
-    history = History.of(data.bars, data.actions)
+    bars, backdrop = plan.backdrop.set_apart(data.bars, plan.universe.vix)
+    history = History.of(bars, data.actions, backdrop)
     burn_in = start is not None
     reference = Pipeline(plan, history, start, burn_in=burn_in, progress=progress)
     first_origin = next(fold.test.first for fold in reference.folds if fold.test is not None and not fold.burn_in)

@@ -1,14 +1,14 @@
 """Another future for market data: up to a session nothing changes, after it nothing is the same.
 
-Prices, volumes, actions and factors after the session are noise, faults and all. One symbol ends with the session, one
-begins after it, and the data end some sessions earlier. A dividend or split that had been declared by then stays: it
-was known.
+Prices, volumes, actions, factors and the series beside them are noise after the session, faults and all. One symbol
+ends with the session, one begins after it, and the data end some sessions earlier. A dividend or split that had been
+declared by then stays: it was known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -16,6 +16,8 @@ import polars as pl
 
 from swiftbolt.actions import ACTION_SCHEMA, CorporateActions, factors_from_adjusted_close
 from swiftbolt.bars import BAR_SCHEMA, PRICES, Bars
+from swiftbolt.evaluation.backdrop import NO_BACKDROP, Backdrop
+from swiftbolt.features.series import DailySeries
 from swiftbolt.forecast import Float64
 from swiftbolt.sessions import Sessions, session_after, sessions_between
 
@@ -39,14 +41,16 @@ class History:
     Attributes:
         events: splits and dividends.
         adjusted_closes: ``symbol, session, close, adj_close``.
+        backdrop: the series that stand beside the bars.
     """
 
     bars: Bars
     events: CorporateActions
     adjusted_closes: pl.DataFrame
+    backdrop: Backdrop = NO_BACKDROP
 
     @classmethod
-    def of(cls, bars: Bars, actions: CorporateActions) -> History:
+    def of(cls, bars: Bars, actions: CorporateActions, backdrop: Backdrop = NO_BACKDROP) -> History:
         """Adjusted closes are made up again from the factors in ``actions``, on a scale of their own."""
         is_factor = pl.col("kind") == "factor"
         factors = actions.select(symbols=bars.symbols).frame.filter(is_factor)
@@ -64,6 +68,7 @@ class History:
             adjusted_closes=adjusted.select(
                 "symbol", "session", "close", adj_close=pl.col("close") * pl.col("level").fill_null(1.0)
             ),
+            backdrop=backdrop,
         )
 
     @property
@@ -106,6 +111,10 @@ def another_future(history: History, last: date, needed: int, rng: np.random.Gen
         bars=noised,
         events=_other_events(history.events, last, after, closes, rng),
         adjusted_closes=_other_adjusted_closes(history.adjusted_closes, noised, last, rng),
+        backdrop=Backdrop(
+            market=_other_series(history.backdrop.market, last, after, rng),
+            vix=_other_series(history.backdrop.vix, last, after, rng),
+        ),
     )
 
 
@@ -162,3 +171,20 @@ def _other_adjusted_closes(adjusted: pl.DataFrame, noised: Bars, last: date, rng
     ).select("symbol", "session", "close")
     steps = np.where(rng.random(len(later)) < 1 / SESSIONS_PER_EVENT, np.exp(rng.normal(0, 0.1, len(later))), 1.0)
     return pl.concat([known, later.with_columns(adj_close=pl.col("close") * np.cumprod(steps))])
+
+
+def _other_series(
+    series: DailySeries | None, last: date, after: Sessions, rng: np.random.Generator
+) -> DailySeries | None:
+    """``series`` up to ``last``, and from there on another level, some sessions missing."""
+    if series is None:
+        return None
+    known = series.up_to(last)
+    session_N = after[rng.random(len(after)) >= MISSING]
+    start = rng.choice(series.value_N)
+    value_N = start * np.exp(rng.normal(0, LEVEL) + np.cumsum(rng.normal(0, DAY, len(session_N))))
+    return replace(
+        known,
+        session_N=np.concatenate((known.session_N, session_N)),
+        value_N=np.concatenate((known.value_N, value_N)),
+    )

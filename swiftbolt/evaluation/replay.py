@@ -79,7 +79,7 @@ class Pipeline:
         self.plan, self.start, self.burn_in, self.reference = plan, start, burn_in, reference
         self.progress = progress or NoProgress()
         self.recipe = _with_networks_as_units(plan.recipe)
-        self.history_actions = history.actions
+        self.history_actions, self.backdrop = history.actions, history.backdrop
         self.bars, _ = split_by_history(history.bars, plan.recipe.needed_sessions(plan.universe))
         if not len(self.bars):
             raise DataError("no symbol has enough history for a certificate: use a longer history or a smaller recipe")
@@ -94,8 +94,8 @@ class Pipeline:
     @cached_property
     def panel(self) -> Panel:
         """What models learn from."""
-        market = market_of(self.plan.universe, self.bars)
-        return build_panel(self.bars, self.actions, self.findings, market=market)
+        market = self.backdrop.market or market_of(self.plan.universe, self.bars)
+        return build_panel(self.bars, self.actions, self.findings, market=market, vix=self.backdrop.vix)
 
     @cached_property
     def folds(self) -> list[Fold]:

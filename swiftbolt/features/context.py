@@ -1,4 +1,4 @@
-"""What is the same for every symbol on a session: its place in the calendar, and the market's return.
+"""What is the same for every symbol on a session: its place in the calendar, the market's return, and the VIX.
 
 Days are counted from Monday to Friday: that the exchange would close on some of them need not have been known.
 """
@@ -9,21 +9,27 @@ import math
 from functools import cached_property
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from swiftbolt.features.rolling import Float64, Int64, Sums
+from swiftbolt.features.rolling import Float64, Int64, Sums, change
 from swiftbolt.sessions import Sessions
 
 MARKET_WINDOW = 20
+VIX_WINDOW = 250  # of its median
 # Log returns of equal size leave this much of their sum of squares as rounding; a real spread is far above.
 ROUNDING = 1e-12
 
 
 class Context:
-    """S sessions without gaps, and the market's log return into each, 0 where it has none."""
+    """S sessions without gaps, and the market's log return into each, 0 where it has none.
 
-    def __init__(self, sessions: Sessions, market_return_S: Float64) -> None:
-        self.sessions, self.market_return_S = sessions, market_return_S
+    Args:
+        vix_S: the VIX in percent at each session's close, NaN where it was not known; None where there is none.
+    """
+
+    def __init__(self, sessions: Sessions, market_return_S: Float64, vix_S: Float64 | None = None) -> None:
+        self.sessions, self.market_return_S, self._vix_S = sessions, market_return_S, vix_S
         self._market_over: dict[int, Float64] = {}
         self._squared_market_over: dict[int, Float64] = {}
 
@@ -74,6 +80,34 @@ class Context:
         around_mean_S[around_mean_S <= ROUNDING * squares_S] = 0.0
         volatility_S: Float64 = np.sqrt(around_mean_S / (MARKET_WINDOW - 1))
         return volatility_S
+
+    @property
+    def vix_S(self) -> Float64:
+        """The VIX, where one is given."""
+        assert self._vix_S is not None, "features of the VIX are computed without one"
+        return self._vix_S
+
+    @cached_property
+    def log_vix_S(self) -> Float64:
+        """Its log."""
+        return np.log(self.vix_S)
+
+    def vix_change(self, sessions: int) -> Float64:
+        """Change of the log of the VIX over ``sessions`` sessions, however few there are in all."""
+        if len(self.log_vix_S) <= sessions:
+            return np.full(len(self.log_vix_S), np.nan)
+        return change(self.log_vix_S, sessions)
+
+    @cached_property
+    def log_vix_over_median_S(self) -> Float64:
+        """Log of the VIX less the median of its last ``VIX_WINDOW`` ones; NaN where it was not known at one of them."""
+        out_S = np.full(len(self.log_vix_S), np.nan)
+        if len(out_S) >= VIX_WINDOW:
+            windows = sliding_window_view(self.log_vix_S, VIX_WINDOW)
+            known = np.isfinite(windows).all(axis=1)
+            ends_S = VIX_WINDOW - 1 + np.flatnonzero(known)
+            out_S[ends_S] = self.log_vix_S[ends_S] - np.median(windows[known], axis=1)
+        return out_S
 
     def market_over(self, window: int) -> Float64:
         """The market's log return over the last ``window`` sessions."""

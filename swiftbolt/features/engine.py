@@ -20,15 +20,27 @@ from numpy.typing import NDArray
 from swiftbolt.actions import ACTION_SCHEMA, CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.errors import DataError
-from swiftbolt.features import calendar, cross_section, market, mean_reversion, momentum, trend, volatility, volume
+from swiftbolt.features import (
+    calendar,
+    cross_section,
+    implied,
+    market,
+    mean_reversion,
+    momentum,
+    trend,
+    volatility,
+    volume,
+)
 from swiftbolt.features.context import Context
 from swiftbolt.features.cross_section import Cross
 from swiftbolt.features.history import Columns, History
 from swiftbolt.features.rolling import Float64
+from swiftbolt.features.series import DailySeries
 from swiftbolt.features.spec import KEYS, Feature, Features, FeatureSpec
 from swiftbolt.features.views import BarsAsKnown, View, growth_frame
 from swiftbolt.findings import BREAKS, FINDING_SCHEMA, Findings
 from swiftbolt.panel import DoubtedBar, Panel, hash_arrays
+from swiftbolt.sessions import Sessions
 
 WARMUP = 260
 VERSION = 2
@@ -43,7 +55,9 @@ CATALOGUE: tuple[Feature, ...] = (
     *calendar.FEATURES,
     *cross_section.FEATURES,
 )
+WITH_VIX: tuple[Feature, ...] = (*CATALOGUE, *implied.FEATURES)
 DEFAULT_SPEC = FeatureSpec.of(CATALOGUE, warmup=WARMUP, version=VERSION)
+VIX_SPEC = FeatureSpec.of(WITH_VIX, warmup=WARMUP, version=VERSION)
 NO_FINDINGS = Findings.none()
 
 BLOCK_BARS = 16384  # several short histories are computed together up to about this many bars
@@ -53,7 +67,10 @@ Floating = NDArray[np.floating]
 
 
 def describe() -> list[dict[str, str | int | float]]:
-    """The catalogue for people, in order: what each feature is, and which names of the roadmap it stands for."""
+    """The catalogue for people, in order: what each feature is, and which names of the roadmap it stands for.
+
+    Those of the VIX stand last, marked with what they need.
+    """
     return [
         {
             "name": feature.name,
@@ -66,8 +83,9 @@ def describe() -> list[dict[str, str | int | float]]:
             "formula": feature.formula,
             "source": feature.source,
             "roadmap": ", ".join(feature.roadmap),
+            "with": "" if f < len(CATALOGUE) else "vix:",
         }
-        for feature in CATALOGUE
+        for f, feature in enumerate(WITH_VIX)
     ]
 
 
@@ -76,7 +94,8 @@ def build_features(
     actions: CorporateActions,
     findings: Findings = NO_FINDINGS,
     *,
-    market: str | None = None,
+    market: str | DailySeries | None = None,
+    vix: DailySeries | None = None,
     last: int | None = None,
     base: pl.DataFrame | None = None,
 ) -> Features:
@@ -88,7 +107,9 @@ def build_features(
     Args:
         bars: prices as traded. For the ``last`` rows alone, ``WARMUP + last`` bars of each symbol that are not
             quarantined, and all symbols' bars of the sessions these span, give the same bits as the whole history.
-        market: the symbol whose return is the market's; the mean of all symbols' returns where it is None.
+        market: the symbol or the index whose return is the market's; the mean of all symbols' returns where it is
+            None.
+        vix: in percent; with it the features are those of ``VIX_SPEC``.
         base: where ``bars`` do not begin with the history, what one share had become by each symbol's first bar
             (``growth_of`` the whole history gives it).
 
@@ -100,22 +121,23 @@ def build_features(
     """
     if last is not None and last < 1:
         raise ValueError(f"last must be at least 1, is {last}")
+    spec = DEFAULT_SPEC if vix is None else VIX_SPEC
     if not len(bars):
-        columns = [pl.Series(name, [], dtype=pl.Float64) for name in DEFAULT_SPEC.names]
-        return Features(frame=bars.frame.select(*KEYS).with_columns(columns), spec=DEFAULT_SPEC)
+        columns = [pl.Series(name, [], dtype=pl.Float64) for name in spec.names]
+        return Features(frame=bars.frame.select(*KEYS).with_columns(columns), spec=spec)
     known = BarsAsKnown(bars, actions, findings, base)
     keys = bars.frame.select(*KEYS)
     if last is None:
-        values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float64)
+        values = _compute(known, market, vix, np.ones(len(known), dtype=np.bool_), np.float64)
     else:
         wanted_R = _last_rows(known, last)
         # A rank needs every symbol's value on its session, and some symbols may have ended long ago.
         computed_R = np.isin(known.session_R, np.unique(known.session_R[wanted_R]))
-        values = _compute(known, market, computed_R, np.float64)
+        values = _compute(known, market, vix, computed_R, np.float64)
         values = [column[wanted_R[computed_R]] for column in values]
         keys = keys.filter(pl.Series(wanted_R))
-    columns = [pl.Series(name, column) for name, column in zip(DEFAULT_SPEC.names, values, strict=True)]
-    return Features(frame=keys.with_columns(columns), spec=DEFAULT_SPEC)
+    columns = [pl.Series(name, column) for name, column in zip(spec.names, values, strict=True)]
+    return Features(frame=keys.with_columns(columns), spec=spec)
 
 
 def growth_of(
@@ -137,12 +159,13 @@ def build_panel(
     actions: CorporateActions,
     findings: Findings = NO_FINDINGS,
     *,
-    market: str | None = None,
+    market: str | DailySeries | None = None,
+    vix: DailySeries | None = None,
 ) -> Panel:
     """Features, total-return prices and raw closes of ``bars``, whose prices are as traded.
 
     Its rows are the bars that no finding known by the last session quarantines; those that were in doubt only
-    later are its ``doubted`` bars.
+    later are its ``doubted`` bars. ``market`` and ``vix`` as for ``build_features``.
 
     Raises:
         DataError: there are no bars, or ``market`` is none of the symbols.
@@ -150,7 +173,8 @@ def build_panel(
     if not len(bars):
         raise DataError("no bars to make a panel of")
     known = BarsAsKnown(bars, actions, findings)
-    values = _compute(known, market, np.ones(len(known), dtype=np.bool_), np.float32)
+    spec = DEFAULT_SPEC if vix is None else VIX_SPEC
+    values = _compute(known, market, vix, np.ones(len(known), dtype=np.bool_), np.float32)
     counts = [len(view.row_T) for view in known.views]
     row_N = np.concatenate([view.row_T for view in known.views])
     features_NF = _as_rows(values, row_N)
@@ -166,9 +190,9 @@ def build_panel(
         close_R=known.raw["close"][row_N],
         log_price_R=np.concatenate([_log_price(known, view) for view in known.views]),
         features_RF=features_NF,
-        feature_names=DEFAULT_SPEC.names,
-        spec_hash=DEFAULT_SPEC.spec_hash,
-        data_hash=_data_hash(bars, actions, findings, market),
+        feature_names=spec.names,
+        spec_hash=spec.spec_hash,
+        data_hash=_data_hash(bars, actions, findings, market, vix, known.sessions),
         doubted=tuple(_doubted_bars(known, values)),
         breaks=_breaks(known, findings, row_N, bars),
     )
@@ -225,12 +249,17 @@ class _Stretch:
 
 
 def _compute(
-    known: BarsAsKnown, market: str | None, computed_R: NDArray[np.bool_], dtype: type[np.floating]
+    known: BarsAsKnown,
+    market: str | DailySeries | None,
+    vix: DailySeries | None,
+    computed_R: NDArray[np.bool_],
+    dtype: type[np.floating],
 ) -> list[Floating]:
     """A column per feature, with one value for each row of ``computed_R``."""
-    context = known.context(market)
+    context = known.context(market, vix)
+    features = CATALOGUE if vix is None else WITH_VIX
     count = int(computed_R.sum())
-    columns: list[Floating] = [np.empty(count, dtype=dtype) for _ in CATALOGUE]
+    columns: list[Floating] = [np.empty(count, dtype=dtype) for _ in features]
     place_R = np.cumsum(computed_R) - 1
     without_C = np.ones(count, dtype=np.bool_)
     # Earlier views overrule the last one: they are written after it.
@@ -242,7 +271,7 @@ def _compute(
             _fill(known, context, columns, block)
     places_without = np.flatnonzero(without_C)
     cross = Cross(known.session_R[computed_R], known.symbol_R[computed_R])
-    for feature, column in zip(CATALOGUE, columns, strict=True):
+    for feature, column in zip(features, columns, strict=True):
         _finish(cross, places_without, feature, column)
     return columns
 
@@ -279,10 +308,12 @@ def _fill(known: BarsAsKnown, context: Context, columns: list[Floating], block: 
     history = History(parts[0] if len(parts) == 1 else Columns.stack(parts), context)
     with np.errstate(divide="ignore", invalid="ignore"):
         for compute, wanted in _COMPUTED:
+            if wanted[0] >= len(columns):  # of a VIX that is not there
+                continue
             values_T = compute(history)[..., WARMUP:]
             is_finite = math.isfinite(float(values_T.sum()))
             for f in wanted:
-                filled_T = values_T if is_finite else _without_gaps(CATALOGUE[f], values_T, known, block)
+                filled_T = values_T if is_finite else _without_gaps(WITH_VIX[f], values_T, known, block)
                 for stretch, row_T in zip(block, filled_T.reshape(len(block), -1), strict=True):
                     columns[f][stretch.places] = row_T
 
@@ -309,7 +340,7 @@ def _finish(cross: Cross, places_without: NDArray[np.int64], feature: Feature, c
 def _computations() -> list[tuple[Callable[[History], Float64], list[int]]]:
     """Each function once, with the features it is for: its own, and a rank of it."""
     wanted: dict[Callable[[History], Float64], list[int]] = defaultdict(list)
-    for f, feature in enumerate(CATALOGUE):
+    for f, feature in enumerate(WITH_VIX):
         wanted[feature.compute].append(f)
     return list(wanted.items())
 
@@ -326,14 +357,22 @@ def _as_rows(columns: list[Floating], row_N: NDArray[np.int64]) -> NDArray[np.fl
     return rows_NF
 
 
-def _data_hash(bars: Bars, actions: CorporateActions, findings: Findings, market: str | None) -> str:
-    """SHA-256 over the bars, the actions and findings that bear on them, each in its noun's order, and the market."""
+def _data_hash(
+    bars: Bars,
+    actions: CorporateActions,
+    findings: Findings,
+    market: str | DailySeries | None,
+    vix: DailySeries | None,
+    sessions: Sessions,
+) -> str:
+    """SHA-256 over the bars, the actions and findings that bear on them, each in its noun's order, and what stands
+    beside them, as known at each of ``sessions``."""
     last = bars.last_session
     acting = actions.select(symbols=bars.symbols).frame.filter(
         (pl.col("ex_date") <= last) | ((pl.col("kind") == "dividend") & (pl.col("known_at") <= last))
     )
     found = findings.select(symbols=bars.symbols, known_at=last).quarantining().frame
-    parts: list[NDArray[np.generic] | str] = [market or ""]
+    parts: list[NDArray[np.generic] | str] = [market if isinstance(market, str) else ""]
     for frame in (bars.frame, acting.sort(*ACTION_SCHEMA), found.select(list(FINDING_SCHEMA)).drop("detail")):
         for name, dtype in frame.schema.items():
             column = frame[name]
@@ -344,4 +383,8 @@ def _data_hash(bars: Bars, actions: CorporateActions, findings: Findings, market
                 parts.append(column.cast(pl.Int32).fill_null(0).to_numpy())
             else:
                 parts.append(column.to_numpy())
+    if isinstance(market, DailySeries):
+        parts += ["market", market.known_at(sessions)]
+    if vix is not None:
+        parts += ["vix", vix.known_at(sessions)]
     return hash_arrays(*parts)

@@ -1,7 +1,8 @@
 """The market: what it does, and how a symbol moves with it and apart from it.
 
-Its return is that of one symbol, or the mean of all. Each session's counts as it was first known: what was found out
-later about a bar of that session revises it no more. Every value at session t uses sessions up to t.
+Its return is that of one symbol, of an index, or the mean of all symbols. Each session's counts as it was first
+known: what was found out later about a bar of that session revises it no more. Every value at session t uses sessions
+up to t.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from swiftbolt.features.calendar import dividend_days
 from swiftbolt.features.context import Context, weekdays_until
 from swiftbolt.features.history import Columns
 from swiftbolt.features.rolling import Float64, Int64
+from swiftbolt.features.series import DailySeries
 from swiftbolt.features.spec import KEYS
 from swiftbolt.findings import Findings
 from swiftbolt.sessions import Sessions, sessions_between
@@ -188,12 +189,15 @@ class BarsAsKnown:
             return_R[view.row_T[view.first :]] = view.log_return_T[view.first :]
         return return_R
 
-    def context(self, market: str | None) -> Context:
-        """The calendar, and the return of ``market``, or the mean return of all symbols where it is None.
+    def context(self, market: str | DailySeries | None, vix: DailySeries | None = None) -> Context:
+        """The calendar, the return of ``market``, or the mean return of all symbols where it is None, and the VIX.
 
         Raises:
             DataError: no bar is of ``market``.
         """
+        vix_S = None if vix is None else vix.known_at(self.sessions)
+        if isinstance(market, DailySeries):
+            return Context(self.sessions, _returns(market.known_at(self.sessions)), vix_S)
         return_R = self.first_returns()
         known_R = ~np.isnan(return_R)
         if market is not None:
@@ -202,7 +206,7 @@ class BarsAsKnown:
             known_R &= self.symbol_R == self.symbols.index(market)
         session_R, count = self.session_R[known_R], len(self.sessions)
         total_S = np.bincount(session_R, weights=return_R[known_R], minlength=count)
-        return Context(self.sessions, total_S / np.maximum(np.bincount(session_R, minlength=count), 1))
+        return Context(self.sessions, total_S / np.maximum(np.bincount(session_R, minlength=count), 1), vix_S)
 
     def _view(self, symbol: int, row_T: Int64, first: int, base: Base | None) -> View:
         rows = _as_slice(row_T)
@@ -270,6 +274,11 @@ class BarsAsKnown:
                 first = int(np.searchsorted(self.day_R[row_T], start))
                 if first < len(row_T):
                     yield row_T, first
+
+
+def _returns(level_S: Float64) -> Float64:
+    """Log return into each session, 0 where there is no level, or was none before."""
+    return np.nan_to_num(np.diff(np.log(level_S), prepend=np.nan), nan=0.0)
 
 
 def growth_frame(bars: Bars, known: BarsAsKnown) -> pl.DataFrame:

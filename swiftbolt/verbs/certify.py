@@ -34,7 +34,7 @@ def certify(
     if out is not None and (out.is_dir() or not os.access(out.absolute().parent, os.W_OK)):
         raise EnvironmentFault(f"{out} cannot be written: choose another --out")
     plan = Plan.read(config, tuple(overrides or ()))
-    data = read_market_data(bars, plan.universe.symbols, plan.universe.start, plan.universe.end)
+    data = read_market_data(bars, plan.universe.sources, plan.universe.start, plan.universe.end)
     for line in data.faults():
         note(line)
     certificate = certificate_of(plan, data, start, inside_test)

@@ -21,7 +21,11 @@ def features(
     bars: Annotated[Path | None, typer.Option(help="Parquet or CSV file of daily bars.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file to write.")] = None,
     market: Annotated[
-        str | None, typer.Option(help="Symbol whose return is the market's; without it the mean return of all.")
+        str | None,
+        typer.Option(help="Symbol, or file of an index, whose return is the market's; without it the mean of all."),
+    ] = None,
+    vix: Annotated[
+        str | None, typer.Option(help="Symbol or file of the VIX in percent; with it there are features of it.")
     ] = None,
     describe: Annotated[bool, typer.Option("--describe", help="List the features instead.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="With --describe: as a page of Markdown.")] = False,
@@ -42,21 +46,29 @@ def features(
         return
     if bars is None or out is None:
         raise ConfigError("swiftbolt features", "", "needs --bars FILE and --out FILE, or --describe")
+    from swiftbolt.evaluation.backdrop import Backdrop
     from swiftbolt.providers.files import read_market_data
     from swiftbolt.quality import inspect
+    from swiftbolt.universe import is_file
 
     if not out.parent.is_dir():
         raise ConfigError("swiftbolt features", "--out", f"there is no folder {out.parent}; make it or choose another")
     if out.exists() and out.samefile(bars):
         raise ConfigError("swiftbolt features", "--out", f"{out} is the file of bars itself; choose another")
+    from_files = Backdrop.read(market, vix, Path())
     data = read_market_data(bars)
     for line in data.faults():
         note(line)
-    if market is not None and market not in data.bars.symbols:
-        raise ConfigError("swiftbolt features", "--market", f"{market} is not among the symbols of {bars}")
-    with working(f"features of {len(data.bars):,} bars"):
-        found = inspect(data.bars, data.actions)
-        built = build_features(data.bars, data.actions, found, market=market)
+    for option, named in (("--market", market), ("--vix", vix)):
+        if named is not None and not is_file(named) and named not in data.bars.symbols:
+            raise ConfigError("swiftbolt features", option, f"{named} is not among the symbols of {bars}")
+    if market is not None and market == vix:
+        raise ConfigError("swiftbolt features", "--vix", f"{vix} is the market already; choose another")
+    own, backdrop = from_files.set_apart(data.bars, vix)
+    with working(f"features of {len(own):,} bars"):
+        actions = data.actions.select(symbols=own.symbols)
+        found = inspect(own, actions)
+        built = build_features(own, actions, found, market=backdrop.market or market, vix=backdrop.vix)
         _write_parquet(built.frame, out)
     for line in found.quarantining().summary():
         note(line)
@@ -81,11 +93,12 @@ def catalogue_page(rows: Sequence[Mapping[str, object]]) -> str:
             "# The features",
             "",
             f"All {len(rows)} of them, as `swiftbolt features --describe --markdown` prints them. O, H, L, C are"
-            " adjusted prices, V volume, r the log return of a session, `[-n]` n sessions earlier; mean, sd, max, min"
-            " and ema run over the sessions that their index names. `look_back` counts earlier bars; `degenerate` is"
-            " the value for bars on which the formula is undefined; `scope` says what else than the symbol's own bars"
-            " a value depends on; `rescaled` says which change when a symbol's prices are multiplied; `roadmap` names"
-            " what it stands for in the roadmap.",
+            " adjusted prices, V volume, r the log return of a session, m that of the market, VIX in percent, `[-n]` n"
+            " sessions earlier; mean, median, sd, max, min and ema run over the sessions that their index names."
+            " `look_back` counts earlier bars; `degenerate` is the value for bars on which the formula is undefined;"
+            " `scope` says what else than the symbol's own bars a value depends on; `rescaled` says which change when"
+            " a symbol's prices are multiplied; `roadmap` names what it stands for in the roadmap; those marked under"
+            " `with` are there only where a universe names a VIX.",
             "",
             cells(rows[0]),
             cells("---" for _ in rows[0]),

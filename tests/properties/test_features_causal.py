@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.markets import make_bars
+from support.vix import make_vix
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import PRICES, Bars
-from swiftbolt.features import CATALOGUE, DEFAULT_SPEC, Feature, build_features
+from swiftbolt.features import CATALOGUE, DEFAULT_SPEC, WITH_VIX, Feature, build_features
 from swiftbolt.features.context import Context
 from swiftbolt.features.history import Columns, History
 from swiftbolt.sessions import sessions_between
@@ -151,7 +152,7 @@ def test_no_feature_notices_a_split(seed: int, cut: int, ratio: float) -> None:
 
 
 def history_of(bars: Bars) -> History:
-    """The bars as they are, on a market of noise, between dividends."""
+    """The bars as they are, on a market of noise and a VIX, between dividends."""
     frame = bars.frame
     sessions = sessions_between(frame["session"][0], frame["session"][-1])
     market_T = 0.01 * np.random.default_rng(0).standard_normal(SESSIONS)
@@ -163,22 +164,23 @@ def history_of(bars: Bars) -> History:
         dividend_age_T=np.arange(SESSIONS) % 63.0,
         dividend_wait_T=np.arange(SESSIONS) % 61.0,
     )
-    return History(columns, Context(sessions, market_T))
+    return History(columns, Context(sessions, market_T, make_vix(SESSIONS, seed=0).value_N))
 
 
 # Of the others a value stands on the session alone, or on days instead of rows.
-ROLLING = [feature for feature in CATALOGUE if feature.family != "calendar" and feature.name != "market_return_1d"]
+ROLLING = [feature for feature in WITH_VIX if feature.family != "calendar" and feature.name != "market_return_1d"]
 
 
 @pytest.mark.parametrize("feature", ROLLING, ids=lambda feature: feature.name)
 def test_a_feature_starts_right_after_its_look_back_and_has_no_gap(feature: Feature) -> None:
     values_T = feature.compute(history_of(make_bars(["AA"], SESSIONS, seed=5)))
     # What the market does over 20 sessions is counted from the first of them, not from a row before.
-    start = feature.look_back - (feature.name in {"market_momentum_20d", "market_volatility_20d"})
+    market_only = {"market_momentum_20d", "market_volatility_20d", "vix_over_market_20d"}
+    start = feature.look_back - (feature.name in market_only)
     np.testing.assert_array_equal(np.isfinite(values_T), np.arange(SESSIONS) >= start)
 
 
-@pytest.mark.parametrize("feature", CATALOGUE, ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", WITH_VIX, ids=lambda feature: feature.name)
 def test_a_feature_ignores_rows_before_its_look_back(feature: Feature) -> None:
     bars = make_bars(["AA"], SESSIONS, seed=6)
     start = session_at(bars, SESSIONS - 1 - feature.look_back)

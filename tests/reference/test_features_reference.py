@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import partial
@@ -14,9 +15,10 @@ import pytest
 import talib
 from numpy.typing import NDArray
 from support.markets import make_bars
+from support.vix import make_vix
 
 from swiftbolt.bars import PRICES
-from swiftbolt.features import CATALOGUE, DEFAULT_SPEC
+from swiftbolt.features import DEFAULT_SPEC, VIX_SPEC, WITH_VIX
 from swiftbolt.features.context import Context
 from swiftbolt.features.cross_section import Cross
 from swiftbolt.features.history import Columns, History
@@ -37,6 +39,8 @@ SESSION: list[date] = BARS["session"].to_list()
 CALENDAR = sessions_between(SESSION[0], SESSION[-1])
 MARKET_T = 0.01 * np.random.default_rng(11).standard_normal(SESSIONS) + 0.3 * np.diff(np.log(C), prepend=np.log(C[0]))
 M: list[float] = MARKET_T.tolist()
+VIX_T = make_vix(SESSIONS, seed=1).value_N
+X: list[float] = VIX_T.tolist()
 AGE, WAIT = [float(t % 63) for t in range(SESSIONS)], [float(1 + t % 61) for t in range(SESSIONS)]
 
 
@@ -256,6 +260,11 @@ def idiosyncratic_volatility(t: int) -> float:
     return math.sqrt(252 * math.fsum(x**2 for x in left) / 58)
 
 
+def implied(t: int) -> float:
+    """Of one session, as the VIX has it."""
+    return X[t] / 100 / math.sqrt(252)
+
+
 def dollars(t: int) -> float:
     return C[t] * V[t]
 
@@ -344,6 +353,12 @@ REFERENCE: dict[str, Row] = {
     "williams_r_14": williams,
     "distance_from_high_250d": lambda t: above(max(C[t - 249 : t + 1]), t),
     "close_location": lambda t: (C[t] - L[t]) / (H[t] - L[t]),
+    "vix_level": lambda t: math.log(X[t] / 20),
+    "vix_change_5d": lambda t: math.log(X[t] / X[t - 5]),
+    "vix_change_20d": lambda t: math.log(X[t] / X[t - 20]),
+    "vix_over_median_250d": lambda t: math.log(X[t]) - statistics.median(math.log(x) for x in X[t - 249 : t + 1]),
+    "vix_over_market_20d": lambda t: math.log(implied(t) / sd(M[t - 19 : t + 1], 1)),
+    "vix_over_own_20d": lambda t: math.log(implied(t) / sd(last(log_return, 20, t), 1)),
 }
 # What is ranked, not the rank.
 REFERENCE |= {
@@ -354,14 +369,18 @@ REFERENCE |= {
 
 
 def compute(name: str, bars: pl.DataFrame = BARS) -> Float64:
-    (feature,) = (feature for feature in CATALOGUE if feature.name == name)
+    (feature,) = (feature for feature in WITH_VIX if feature.name == name)
     return feature.compute(history_of(bars))
 
 
 def history_of(bars: pl.DataFrame) -> History:
-    """The bars as they are, with the market and the dividends of ``BARS``, from its first session on."""
+    """The bars as they are, with the market, the VIX and the dividends of ``BARS``, from its first session on."""
+    return History(columns_of(bars), Context(CALENDAR, MARKET_T, VIX_T))
+
+
+def columns_of(bars: pl.DataFrame) -> Columns:
     count = len(bars)
-    columns = Columns(
+    return Columns(
         **{f"{column}_T": bars[column].to_numpy() for column in COLUMNS},
         dollars_T=(bars["close"] * bars["volume"]).to_numpy(),
         market_T=MARKET_T[:count],
@@ -369,10 +388,9 @@ def history_of(bars: pl.DataFrame) -> History:
         dividend_age_T=np.array(AGE[:count]),
         dividend_wait_T=np.array(WAIT[:count]),
     )
-    return History(columns, Context(CALENDAR, MARKET_T))
 
 
-@pytest.mark.parametrize("name", DEFAULT_SPEC.names)
+@pytest.mark.parametrize("name", VIX_SPEC.names)
 def test_a_feature_is_its_formula_worked_out_by_hand(name: str) -> None:
     values_T = compute(name)
     for t in ROWS:
@@ -572,9 +590,9 @@ def test_several_symbols_on_top_of_each_other_have_the_bits_they_have_alone() ->
         )
         for bars in (make_bars([name], SESSIONS, seed=4, garch=True).frame for name in ("AA", "BB", "CC"))
     ]
-    context = Context(CALENDAR, MARKET_T)
+    context = Context(CALENDAR, MARKET_T, VIX_T)
     together = History(Columns.stack(parts), context)
-    for feature in CATALOGUE:
+    for feature in WITH_VIX:
         alone = [feature.compute(History(part, context)) for part in parts]
         assert feature.compute(together).tobytes() == np.stack(alone).tobytes(), feature.name
 
@@ -596,3 +614,12 @@ def test_ranks_are_those_of_a_plain_count() -> None:
         else:
             below, equal = sum(x < value for x in others), sum(x == value for x in others) - 1
             assert ranks_R[row] == pytest.approx((below + equal / 2) / (len(others) - 1), abs=1e-7)
+
+
+def test_a_vix_of_twice_the_volatility_of_a_market_that_moves_one_percent_a_day_is_ln_two_above_it() -> None:
+    market_T = np.resize([0.01, -0.01], 40)
+    daily = 0.01 * math.sqrt(20 / 19)
+    vix_T = np.full(40, 200 * daily * math.sqrt(252))
+    history = History(columns_of(BARS[:40]), Context(CALENDAR[:40], market_T, vix_T))
+    (feature,) = (feature for feature in WITH_VIX if feature.name == "vix_over_market_20d")
+    assert feature.compute(history)[-1] == pytest.approx(math.log(2))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import pickle
+from dataclasses import replace
 from datetime import date
 from typing import get_args
 
@@ -13,15 +14,28 @@ import numpy as np
 import polars as pl
 import pytest
 from support.markets import make_bars
+from support.vix import make_vix
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.errors import DataError, SchemaError
-from swiftbolt.features import CATALOGUE, DEFAULT_SPEC, Features, FeatureSpec, build_features, build_panel, describe
+from swiftbolt.features import (
+    CATALOGUE,
+    DEFAULT_SPEC,
+    VIX_SPEC,
+    WITH_VIX,
+    DailySeries,
+    Features,
+    FeatureSpec,
+    build_features,
+    build_panel,
+    describe,
+)
 from swiftbolt.features.spec import Family
 
 NO_ACTIONS = CorporateActions.of()
 WARMUP = DEFAULT_SPEC.warmup
+VIX = make_vix(WARMUP + 40, seed=1)
 
 # Every column the roadmap's second week computes.
 ROADMAP = {
@@ -81,8 +95,9 @@ def test_no_two_features_are_the_same(features: Features) -> None:
     )
 
 
-def test_every_range_holds_what_is_computed_and_the_degenerate_value(features: Features) -> None:
-    for feature in CATALOGUE:
+def test_every_range_holds_what_is_computed_and_the_degenerate_value(bars: Bars) -> None:
+    features = build_features(bars, NO_ACTIONS, vix=VIX)
+    for feature in WITH_VIX:
         values = features.frame[feature.name].to_numpy()
         values = np.append(values[np.isfinite(values)], feature.degenerate)
         low, high = bounds(feature.range)
@@ -101,7 +116,9 @@ def bounds(text: str) -> tuple[float, float]:
 
 def test_describe_lists_the_features_in_the_order_of_the_spec_and_is_json() -> None:
     rows = json.loads(json.dumps(describe()))
-    assert [row["name"] for row in rows] == list(DEFAULT_SPEC.names)
+    assert [row["name"] for row in rows] == list(VIX_SPEC.names)
+    assert [row["name"] for row in rows if row["with"] == ""] == list(DEFAULT_SPEC.names)
+    assert {row["with"] for row in rows} == {"", "vix:"}
     assert all(row["formula"] and row["family"] and row["range"] and row["look_back"] <= WARMUP for row in rows)
     assert next(row["name"] for row in rows if "ema_20" in row["roadmap"].split(", ")) == "distance_from_ema_20"
 
@@ -191,6 +208,30 @@ def test_no_bars_give_no_features(bars: Bars) -> None:
     assert len(build_features(bars.select(symbols=[]), NO_ACTIONS)) == 0
 
 
+def test_the_spec_without_a_vix_is_what_it_was_before_there_was_any() -> None:
+    assert DEFAULT_SPEC.spec_hash == "2bd1717ba16125d649f4f98d00c9a89b2f19db90d64641ce740eeb4643a610d1"
+    assert VIX_SPEC.spec_hash != DEFAULT_SPEC.spec_hash
+
+
+def test_with_a_vix_there_are_its_features_and_no_other_changes(bars: Bars, features: Features) -> None:
+    beside = build_features(bars, NO_ACTIONS, vix=VIX)
+    assert beside.spec == VIX_SPEC
+    assert VIX_SPEC.names[: len(DEFAULT_SPEC.names)] == DEFAULT_SPEC.names
+    assert beside.frame.select(features.frame.columns).equals(features.frame, null_equal=True)
+    added = beside.frame[WARMUP:].select(VIX_SPEC.names[len(DEFAULT_SPEC.names) :])
+    assert all(column.n_unique() > 1 for column in added)
+    assert len(build_features(bars.select(symbols=[]), NO_ACTIONS, vix=VIX)) == 0
+
+
+def test_a_panel_with_a_vix_has_its_features_and_its_spec(bars: Bars) -> None:
+    panel = build_panel(bars, NO_ACTIONS, vix=VIX)
+    assert (panel.feature_names, panel.spec_hash) == (VIX_SPEC.names, VIX_SPEC.spec_hash)
+    np.testing.assert_array_equal(
+        panel.features_RF,
+        build_features(bars, NO_ACTIONS, vix=VIX).frame.select(VIX_SPEC.names).to_numpy().astype(np.float32),
+    )
+
+
 def test_a_panel_holds_the_features_in_single_precision(bars: Bars, features: Features) -> None:
     panel = build_panel(bars, NO_ACTIONS)
     assert panel.symbols == ("AA", "BB")
@@ -250,6 +291,23 @@ def test_the_data_hash_changes_with_any_bar_and_with_an_action_that_bears_on_the
     renamed = bars.frame.with_columns(symbol=pl.col("symbol").replace("BB", "CC"))
     hashes.add(build_panel(Bars(frame=renamed), NO_ACTIONS).data_hash)
     assert len(hashes) == 4
+
+
+def test_the_data_hash_covers_the_vix_and_an_index_as_they_were_known_by_the_last_session(bars: Bars) -> None:
+    def hash_of(**beside: DailySeries) -> str:
+        return build_panel(bars, NO_ACTIONS, **beside).data_hash  # type: ignore[arg-type]
+
+    revised = replace(VIX, value_N=np.where(np.arange(len(VIX.value_N)) == 100, 50.0, VIX.value_N))
+    hashes = {hash_of(), hash_of(vix=VIX), hash_of(market=VIX), hash_of(market=VIX, vix=VIX), hash_of(vix=revised)}
+    assert len(hashes) == 5
+    longer = make_vix(len(VIX.value_N) + 50, seed=1, end=date(2013, 4, 1))
+    known = replace(
+        longer,
+        session_N=np.concatenate((VIX.session_N, longer.session_N[longer.session_N > VIX.session_N[-1]])),
+        value_N=np.concatenate((VIX.value_N, longer.value_N[longer.session_N > VIX.session_N[-1]])),
+    )
+    assert len(known.value_N) > len(VIX.value_N)
+    assert hash_of(vix=known) == hash_of(vix=VIX)
 
 
 def test_the_data_hash_ignores_actions_of_other_symbols_and_of_later_days(bars: Bars) -> None:

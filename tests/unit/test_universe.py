@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from support.shared_data import shared_parquet
 from swiftbolt.config import load_config
 from swiftbolt.errors import ConfigError
 from swiftbolt.providers.sample import SampleProvider
-from swiftbolt.universe import Cohort, Universe
+from swiftbolt.universe import Cohort, Universe, is_file
 
 UNIVERSES = Path(__file__).parents[2] / "configs" / "universes"
 
@@ -60,8 +62,30 @@ def test_the_smoke_universe_is_ten_symbols_of_the_shared_panel():
 
 def test_the_market_of_a_universe_is_one_of_its_symbols():
     assert Universe(symbols=("AAA", "SPY"), market="SPY").market == "SPY"
-    with pytest.raises(ValidationError, match="market SPY is not among the symbols; add it to them"):
+    with pytest.raises(ValidationError, match="market SPY is not among the symbols; add it to them, or name a parquet"):
         Universe(symbols=("AAA",), market="SPY")
+
+
+@pytest.mark.parametrize("named", ["index.parquet", "../data/index.CSV", "vix.csv.gz", "/data/vix.tsv"])
+def test_the_market_and_the_vix_may_be_files(named):
+    assert is_file(named)
+    universe = Universe(symbols=("AAA",), market=named, vix=named)
+    assert universe.sources == ("AAA",)
+
+
+@pytest.mark.parametrize("named", ["VIX", "^VIX", "BRK.B", "I:VIX", "parquet"])
+def test_what_has_no_ending_of_a_file_is_a_symbol(named):
+    assert not is_file(named)
+    assert Universe(symbols=("AAA",), vix=named).sources == ("AAA", named)
+
+
+def test_the_vix_is_not_forecast_and_so_is_none_of_the_symbols():
+    with pytest.raises(ValidationError, match="vix VIX is no share to be forecast; take it out of the symbols"):
+        Universe(symbols=("AAA", "VIX"), vix="VIX")
+    with pytest.raises(ValidationError, match="vix ' ' is neither a symbol nor a file"):
+        Universe(symbols=("AAA",), vix=" ")
+    with pytest.raises(ValueError, match="vix AAA is among the symbols that are worked on"):
+        Cohort.of(["AAA"], vix="AAA")
 
 
 def test_a_cohort_is_told_apart_by_its_symbols_and_its_market_but_not_by_their_order():
@@ -69,5 +93,22 @@ def test_a_cohort_is_told_apart_by_its_symbols_and_its_market_but_not_by_their_o
     assert one == Cohort.of(["AAA", "BBB"])
     hashes = {one.cohort_hash, Cohort.of(["AAA"]).cohort_hash, Cohort.of(["AAA", "BBB"], "AAA").cohort_hash}
     assert len(hashes) == 3
+
+
+def test_a_cohort_with_a_vix_is_another_and_one_without_is_what_it_was_before_there_was_any():
+    plain, beside = Cohort.of(["AAA", "BBB"], "AAA"), Cohort.of(["AAA", "BBB"], "AAA", "VIX")
+    assert beside.sources == ("AAA", "BBB", "VIX")
+    assert beside.cohort_hash != plain.cohort_hash
+    assert beside.cohort_hash != Cohort.of(["AAA", "BBB"], "AAA", "VXO").cohort_hash
+    assert plain.cohort_hash == hashlib.sha256(b'[["AAA", "BBB"], "AAA"]').hexdigest()
+
+
+def test_a_release_of_before_there_was_a_vix_has_a_cohort_without_one():
+    assert Cohort.of(symbols=["AAA"], market=None) == Cohort.of(**asdict(Cohort.of(["AAA"])))
+    beside = Cohort.of(["AAA"], vix="VIX")
+    assert Cohort.of(**asdict(beside)) == beside
+
+
+def test_a_cohort_has_its_market_among_its_symbols():
     with pytest.raises(ValueError, match="market CCC is not among the symbols that can be worked on"):
         Cohort.of(["AAA"], "CCC")
