@@ -28,6 +28,7 @@ from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, StoreUnavailable, SwiftBoltError
 from swiftbolt.evaluation.evaluate import market_of, scorecard_of
+from swiftbolt.evaluation.ledger import Look
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
 from swiftbolt.evaluation.scorecard import ordered_scores, summary_lines
 from swiftbolt.evaluation.walk_forward import WalkForward, split_by_history, walk_forward
@@ -38,10 +39,10 @@ from swiftbolt.local import use_token_authentication
 from swiftbolt.models.trained import NetworkConfig
 from swiftbolt.panel import Panel
 from swiftbolt.providers.base import Adjustment
-from swiftbolt.release import Release, write_release
+from swiftbolt.release import Release, explain_members, write_release
 from swiftbolt.settings import Settings
 from swiftbolt.store import ArtifactRow, Store, resolve_url
-from swiftbolt.universe import Cohort, Universe
+from swiftbolt.universe import Cohort, Universe, is_file
 
 Line = Callable[[str], None]
 
@@ -67,7 +68,9 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
     recipe = Recipe.read(config, config_path)
     require_members(recipe, config_path)
     _require_cpus(config.resources, recipe, config_path)
-    universe = load_config(beside(config_path, config.universe), Universe)
+    universe_path = beside(config_path, config.universe)
+    universe = load_config(universe_path, Universe)
+    _refuse_files(universe, universe_path)
     url = resolve_url(settings)
     with Store.connect(url) as store:
         store.migrate()
@@ -98,7 +101,10 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                     progress=LineProgress(write=write, on_change=_progress_recorder(store, run, write)),
                 )
                 skipped.update(_not_forecast(panel, result.live_forecasts, write))
-                release = _publish(store, settings, run, history, panel, folds[-1], recipe, result, skipped, write)
+                look = Look(store, recipe, panel, folds, source="retrain")
+                release = _publish(
+                    store, settings, run, history, panel, folds[-1], recipe, result, skipped, look, write
+                )
             except BaseException as exc:
                 # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
                 _record_failure(store, run, time.monotonic() - started, {**skipped, "run": _reason(exc)}, write)
@@ -109,6 +115,18 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
             store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
     write(f"run {run}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
     return release
+
+
+def _refuse_files(universe: Universe, file: Path) -> None:
+    """Serving reads the store: what it does not hold, nobody could forecast with tomorrow."""
+    for key, named in (("market", universe.market), ("vix", universe.vix)):
+        if named is not None and is_file(named):
+            raise ConfigError(
+                str(file),
+                key,
+                f"{named} is a file, and forecasts are served from the store: bring it there (swiftbolt ingest"
+                " --provider files) and name its symbol",
+            )
 
 
 def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
@@ -171,10 +189,14 @@ def _load_history(
         skipped.update(short)
         if not len(bars):
             raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
-        cohort = Cohort.of(bars.symbols, market_of(universe, bars))
+        cohort = Cohort.of(bars.symbols, market_of(universe, bars), universe.vix)
         return CohortHistory.of(store, cohort, bars), skipped
 
-    history, skipped = read_steadily(store, universe.symbols, read)
+    history, skipped = read_steadily(store, universe.sources, read)
+    if history.vix is not None:
+        history.vix.require_within(history.bars)
+        if history.vix.last_session != history.bars.last_session:
+            write(f"{history.vix.name}: its newest value is of {history.vix.last_session}, not of the newest session")
     for reason in skipped.values():
         write(f"skipped: {reason}")
     for line in history.findings.quarantining().summary():
@@ -192,6 +214,7 @@ def _publish(
     recipe: Recipe,
     result: WalkForward,
     skipped: Mapping[str, str],
+    look: Look,
     write: Line,
 ) -> Release:
     """Write the release directory and its rows; the rows make it visible, all at once."""
@@ -201,7 +224,7 @@ def _publish(
     if ENSEMBLE not in result.live_forecasts["model"]:
         raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))
     scorecard = scorecard_of(
-        result, recipe, panel, history.bars, _adjustment(history.actions), history.findings, skipped
+        result, recipe, panel, history.bars, _adjustment(history.actions), history.findings, skipped, look
     )
     directory = settings.artifacts / run
     staging = settings.artifacts / f".{run}"
@@ -215,6 +238,7 @@ def _publish(
             cohort=history.cohort,
             ensemble=result.ensembles[fold.index],
             forecasts=result.live_forecasts,
+            explanations=explain_members(staging, manifests, panel),
             scorecard=scorecard,
             skipped=skipped,
         )
@@ -235,6 +259,9 @@ def _publish(
             for name, manifest in manifests.items()
         ],
     )
+    look.record()
+    if look.unrecorded:
+        write(f"this look was not recorded: {look.unrecorded}")
     for line in summary_lines(scorecard):
         write(line)
     write(f"release {version}: {len(release.symbols)} symbols from {release.origin}, not promoted yet")

@@ -25,13 +25,13 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentRes
 from serve.desk import Desk
 from serve.ensemble import Ensemble
 from serve.ingress import create_api
-from serve.member import Member
+from serve.member import Answer, Member
 from serve.snapshot import OpenStore, Snapshot, SnapshotKeeper
 from serve.views import ReleaseRef, SymbolForecast
 from swiftbolt.config import Strict
 from swiftbolt.errors import ServingError, SwiftBoltError
 from swiftbolt.feature_cache import read_panel
-from swiftbolt.forecast import MODELS, Forecasts
+from swiftbolt.forecast import MODELS
 from swiftbolt.local import ONE_THREAD
 from swiftbolt.panel import Panel
 from swiftbolt.settings import Settings
@@ -115,7 +115,7 @@ class MemberReplica:
     def __init__(self, name: str, artifacts: Path) -> None:
         self._member = Member(name, artifacts)
 
-    def forecast(self, run: str, panel: Panel) -> Forecasts:
+    def forecast(self, run: str, panel: Panel) -> Answer:
         """See ``Member.forecast``; runs in a thread, as every method here that is not asynchronous."""
         return self._member.forecast(run, panel)
 
@@ -197,9 +197,9 @@ class RemoteEnsemble:
             log.warning("the members could not prepare run %s: %s", release.run, exc)
 
 
-async def _ask_member(handle: Handle, run: str, panel: Panel) -> Forecasts:
-    forecasts: Forecasts = await _answer(handle.forecast.remote(run, panel))
-    return forecasts
+async def _ask_member(handle: Handle, run: str, panel: Panel) -> Answer:
+    answer: Answer = await _answer(handle.forecast.remote(run, panel))
+    return answer
 
 
 async def _answer(response: DeploymentResponse[Any] | DeploymentResponseGenerator[Any]) -> Any:

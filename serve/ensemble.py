@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
+from serve.member import Answer
 from serve.views import ReleaseRef, SymbolForecast
 from swiftbolt.ensemble.weights import ENSEMBLE, combine
 from swiftbolt.errors import InsufficientHistory, NoMemberAnswered
 from swiftbolt.features.engine import DEFAULT_SPEC
-from swiftbolt.forecast import Forecasts
 from swiftbolt.panel import Panel
 from swiftbolt.universe import Cohort
 
@@ -26,8 +26,8 @@ ReadPanel = Callable[[str, Cohort], Panel]
 Raises ``NotFound`` where there is no bar of it.
 """
 
-AskMember = Callable[[str, Panel], Awaitable[Forecasts]]
-"""A member, wherever it runs: forecasts from the panel's newest session, by the artifact of a run."""
+AskMember = Callable[[str, Panel], Awaitable[Answer]]
+"""A member, wherever it runs: what it says of the panel's newest session, by the artifact of a run."""
 
 
 class Ensemble:
@@ -64,11 +64,10 @@ class Ensemble:
         panel = await asyncio.to_thread(self._read_panel, symbol, release.cohort)
         asked = tuple(self._members) if model == ENSEMBLE else (model,)
         answers, reasons = await self._ask(asked, release.run, panel)
-        combined = {}
-        if model == ENSEMBLE:
-            whole = combine(answers, release.state)
-            combined = {ENSEMBLE: whole} if len(whole) else {}
-        if not answers or (model == ENSEMBLE and not combined):
+        forecasts = {name: answer.forecasts for name, answer in answers.items()}
+        if model == ENSEMBLE and len(whole := combine(forecasts, release.state)):
+            forecasts[ENSEMBLE] = whole
+        if model not in forecasts:
             if len(panel.session_R) <= DEFAULT_SPEC.warmup:
                 raise InsufficientHistory(symbol, DEFAULT_SPEC.warmup + 1, len(panel.session_R))
             raise NoMemberAnswered(f"no model could forecast {symbol}: {_listed(reasons)}")
@@ -78,11 +77,12 @@ class Ensemble:
             close=float(panel.close_R[-1]),
             made_at=datetime.now(UTC),
             release=release,
-            by_model={name: next(iter(forecasts)) for name, forecasts in {**answers, **combined}.items()},
+            by_model={name: next(iter(found)) for name, found in forecasts.items()},
             missing=tuple(reasons),
+            explanations={name: answer.explanations for name, answer in answers.items() if answer.explanations},
         )
 
-    async def _ask(self, names: tuple[str, ...], run: str, panel: Panel) -> tuple[dict[str, Forecasts], dict[str, str]]:
+    async def _ask(self, names: tuple[str, ...], run: str, panel: Panel) -> tuple[dict[str, Answer], dict[str, str]]:
         """Answers by member, and why each of the others has none."""
         calls = {name: asyncio.ensure_future(self._members[name](run, panel)) for name in names}
         try:
@@ -93,8 +93,8 @@ class Ensemble:
                 call.cancel()
 
     def _sorted_out(
-        self, calls: Mapping[str, asyncio.Future[Forecasts]], symbol: str
-    ) -> tuple[dict[str, Forecasts], dict[str, str]]:
+        self, calls: Mapping[str, asyncio.Future[Answer]], symbol: str
+    ) -> tuple[dict[str, Answer], dict[str, str]]:
         answers, reasons = {}, {}
         for name, call in calls.items():
             if not call.done():

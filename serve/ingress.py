@@ -31,7 +31,8 @@ MAX_BARS = 10_000
 
 DESCRIPTION = """
 Forecasts of daily closes: a price target and a 95 % interval for every session up to the horizon, the calibrated
-probability of the direction, and the view of each model. Errors are RFC 9457 problem documents.
+probability of the direction, the view of each model, and what moves the trees' most. Errors are RFC 9457 problem
+documents.
 """
 
 

@@ -14,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.views import SymbolForecast
 from swiftbolt.ensemble.confidence import Action, Direction, agreement, confidence, direction, signal
 from swiftbolt.ensemble.weights import ENSEMBLE
+from swiftbolt.features.engine import describe
 from swiftbolt.forecast import HORIZONS, LEVELS, MODELS, Float64, Forecast
+from swiftbolt.models.explanations import covering
 
 LOWER, MEDIAN, UPPER = (LEVELS.index(level) for level in (0.025, 0.5, 0.975))
+FORMULAS = {str(feature["name"]): str(feature["formula"]) for feature in describe()}
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, description="Ticker, such as AAPL.")]
 Horizon = Annotated[int, Field(ge=1, le=HORIZONS[-1], description="Sessions ahead.")]
@@ -39,6 +42,16 @@ class Components(BaseModel):
     xgboost: float | None
     lstm: float | None
     transformer: float | None
+
+
+class Reason(BaseModel):
+    """What the value of one feature adds to a model's median."""
+
+    feature: str = Field(description="Name in the feature catalogue.")
+    value: float = Field(description="The feature's value at the close of as_of, in its own unit.")
+    contribution: float = Field(description="Log return over horizon sessions that it adds: 0.01 is about 1 %.")
+    horizon: int = Field(description="Sessions ahead: the shortest fitted horizon that covers the one asked for.")
+    description: str | None = Field(description="The feature's formula; null where the catalogue has it no more.")
 
 
 class ForecastReply(BaseModel):
@@ -64,6 +77,10 @@ class ForecastReply(BaseModel):
     model_version: str = Field(description="Version of the release.")
     stale: bool = Field(description="The store holds a newer bar of the symbol, or cannot be reached.")
     missing: list[str] = Field(description="Models that did not answer and are left out.")
+    why: list[Reason] = Field(
+        description="What moves the median of xgboost most: its five largest contributions, by size. With a base and "
+        "all smaller ones they add up to that median. Empty where xgboost did not answer or was not asked."
+    )
 
 
 class BarReply(BaseModel):
@@ -151,7 +168,24 @@ def forecast_reply(view: SymbolForecast, model: str, horizon: int, *, stale: boo
         model_version=view.release.version,
         stale=stale,
         missing=list(view.missing) if model == ENSEMBLE else [],
+        why=[reason for name in asked for reason in _why(view, name, horizon)],
     )
+
+
+def _why(view: SymbolForecast, model: str, horizon: int) -> list[Reason]:
+    found = covering(view.explanations.get(model, ()), horizon)
+    if found is None:
+        return []
+    return [
+        Reason(
+            feature=part.feature,
+            value=part.value,
+            contribution=part.log_return,
+            horizon=found.horizon,
+            description=FORMULAS.get(part.feature),
+        )
+        for part in found.largest
+    ]
 
 
 def session_volatility(path: Forecast) -> Float64:

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -25,7 +25,8 @@ from swiftbolt.bars import Bars
 from swiftbolt.ensemble.weights import ENSEMBLE, in_order
 from swiftbolt.errors import ArtifactMismatch, DataError, ModelError, StoreError
 from swiftbolt.forecast import MODELS, Forecast
-from swiftbolt.release import forecasts_by_model, read_ensemble, read_forecasts, verify_release
+from swiftbolt.models.explanations import Explanation
+from swiftbolt.release import forecasts_by_model, read_ensemble, read_explanations, read_forecasts, verify_release
 from swiftbolt.sessions import session_after
 from swiftbolt.store import ReleaseRow, Store
 
@@ -87,6 +88,7 @@ def load_snapshot(store: Store, row: ReleaseRow, artifacts: Path) -> Snapshot:
         found = verify_release(directory)
         state = read_ensemble(directory)
         frame = read_forecasts(directory)
+        explanations = _explanations_by_symbol(read_explanations(directory))
         text = (directory / "scorecard.json").read_text(encoding="utf-8")
         # A score that could not be computed may stand there as NaN, which JSON does not have.
         scorecard = json.loads(text, parse_constant=lambda _: None)
@@ -113,6 +115,7 @@ def load_snapshot(store: Store, row: ReleaseRow, artifacts: Path) -> Snapshot:
             release=ref,
             by_model=MappingProxyType(by_model),
             missing=tuple(name for name in state.members if name not in by_model),
+            explanations=MappingProxyType(explanations.get(symbol, {})),
         )
     if not views:
         raise ArtifactMismatch(f"{directory}: holds no forecast from {found.origin}")
@@ -208,4 +211,12 @@ def _by_symbol(frame: pl.DataFrame, origin: date) -> dict[str, dict[str, Forecas
     for name in wanted:
         for forecast in by_model.get(name, ()):
             found.setdefault(forecast.symbol, {})[name] = forecast
+    return found
+
+
+def _explanations_by_symbol(by_model: Mapping[str, Sequence[Explanation]]) -> dict[str, dict[str, list[Explanation]]]:
+    found: dict[str, dict[str, list[Explanation]]] = {}
+    for name, explanations in by_model.items():
+        for explanation in explanations:
+            found.setdefault(explanation.symbol, {}).setdefault(name, []).append(explanation)
     return found

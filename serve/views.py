@@ -5,13 +5,14 @@ The promoted release's views lie in a snapshot; a live one is made on request. B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from swiftbolt.ensemble.weights import ENSEMBLE, EnsembleState
 from swiftbolt.errors import DataError
 from swiftbolt.forecast import Forecast
+from swiftbolt.models.explanations import Explanation
 from swiftbolt.universe import Cohort
 
 
@@ -40,6 +41,7 @@ class SymbolForecast:
         made_at: when the forecasts were made; aware of its time zone.
         by_model: forecasts by model; ``ensemble`` is one of them unless a single model was asked for.
         missing: members of the ensemble that did not answer.
+        explanations: why, horizon by horizon, of the models that can say.
     """
 
     symbol: str
@@ -49,6 +51,7 @@ class SymbolForecast:
     release: ReleaseRef
     by_model: Mapping[str, Forecast]
     missing: tuple[str, ...]
+    explanations: Mapping[str, Sequence[Explanation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.by_model or {(f.symbol, f.origin) for f in self.by_model.values()} != {(self.symbol, self.origin)}:

@@ -12,7 +12,7 @@ from swiftbolt import __version__
 from swiftbolt.console import note, print_line
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.verbs import certify, evaluation, features, ingest, local, machine, releases, vendors
+from swiftbolt.verbs import certify, evaluation, features, ingest, local, machine, releases, sweeps, trials, vendors
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
 VERBS: tuple[Callable[..., None], ...] = (
@@ -24,6 +24,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     features.features,
     evaluation.evaluate,
     certify.certify,
+    trials.trials,
     machine.retrain,
     releases.runs,
     releases.releases,
@@ -36,12 +37,16 @@ VERBS: tuple[Callable[..., None], ...] = (
 )
 # Verbs that hand what they do not know to the program they start.
 PASSING_ON: tuple[Callable[..., None], ...] = (machine.serve,)
+# Verbs with verbs of their own.
+GROUPS: dict[str, typer.Typer] = {"sweep": sweeps.sweep}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 for verb in VERBS:
     app.command()(verb)
 for verb in PASSING_ON:
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(verb)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def _print_version(wanted: bool) -> None:

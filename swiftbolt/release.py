@@ -5,6 +5,7 @@ On disk it is one directory::
     release.json        what it is: run, origin, symbols, models, skipped symbols, release_digest
     ensemble.json       weights and calibration
     forecasts.parquet   every model's and the ensemble's forecast from the origin
+    explanations.json   why, by the models that can say: the largest contributions to each of their medians
     scorecard.json      the walk-forward evaluation behind it
     <model>/            one artifact per model: manifest.json and the model's files
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -30,10 +31,16 @@ from swiftbolt.ensemble.weights import EnsembleState
 from swiftbolt.errors import ArtifactMismatch
 from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.base import Model
-from swiftbolt.panel import hash_arrays
+from swiftbolt.models.explanations import Explanation, explain_newest
+from swiftbolt.panel import Panel, hash_arrays
 from swiftbolt.universe import Cohort
 
 FORECAST_KEYS = ["symbol", "origin", "horizon", "model"]
+
+EXPLANATIONS = "explanations.json"
+
+Explanations = Mapping[str, Sequence[Explanation]]
+"""By model, of all symbols and horizons."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +48,8 @@ class Release:
     """What one retrain made, ready to be promoted.
 
     Attributes:
-        release_digest: SHA-256 over weights, configurations, fold, data and spec hashes, ensemble state and
-            forecasts in canonical order; no run id, clock time or attempt enters it.
+        release_digest: SHA-256 over weights, configurations, fold, data and spec hashes, ensemble state, forecasts
+            and, where there are any, their explanations in canonical order; no run id, clock time or attempt enters it.
         origin: the session the forecasts were made from.
         skipped: symbols left out, each with its reason.
         cohort: the symbols, and the market among them, that features looked across.
@@ -82,8 +89,14 @@ class Release:
             raise ArtifactMismatch(f"{path}: is not a release ({exc})") from exc
 
 
-def release_digest(manifests: Mapping[str, Manifest], ensemble: EnsembleState, forecasts: pl.DataFrame) -> str:
-    """The digest of a release's content; same code, data, seed and device kind give the same."""
+def release_digest(
+    manifests: Mapping[str, Manifest], ensemble: EnsembleState, forecasts: pl.DataFrame, explanations: Explanations
+) -> str:
+    """The digest of a release's content; same code, data, seed and device kind give the same.
+
+    Explanations follow from weights and features, and are part of it so that damaged ones are refused. A release made
+    before there were any has the digest it had then.
+    """
     digest = hashlib.sha256()
     for name in sorted(manifests):
         manifest = manifests[name]
@@ -103,6 +116,8 @@ def release_digest(manifests: Mapping[str, Manifest], ensemble: EnsembleState, f
     digest.update(ordered.select(pl.concat_str([pl.col(key).cast(pl.String) for key in FORECAST_KEYS], separator="|"))
                   .to_series().str.join("\n").item().encode())  # fmt: skip
     digest.update(hash_arrays(ordered.select(QUANTILE_COLUMNS).to_numpy()).encode())
+    if explanations:
+        digest.update(_explanations_json(explanations).encode())
     return digest.hexdigest()
 
 
@@ -115,6 +130,7 @@ def write_release(
     cohort: Cohort,
     ensemble: EnsembleState,
     forecasts: pl.DataFrame,
+    explanations: Explanations,
     scorecard: Mapping[str, Any],
     skipped: Mapping[str, str],
     reproducible: bool = True,
@@ -128,7 +144,7 @@ def write_release(
     assert isinstance(origin, date)
     release = Release(
         run=run,
-        release_digest=release_digest(manifests, ensemble, forecasts),
+        release_digest=release_digest(manifests, ensemble, forecasts, explanations),
         origin=origin,
         symbols=tuple(sorted(forecasts["symbol"].unique())),
         models=tuple(sorted(manifests)),
@@ -139,6 +155,7 @@ def write_release(
         reproducible=reproducible,
     )
     forecasts.sort(FORECAST_KEYS).write_parquet(staging / "forecasts.parquet")
+    (staging / EXPLANATIONS).write_text(_explanations_json(explanations), encoding="utf-8")
     (staging / "ensemble.json").write_text(ensemble.to_json(), encoding="utf-8")
     (staging / "scorecard.json").write_text(json.dumps(scorecard, sort_keys=True, indent=1) + "\n", encoding="utf-8")
     (staging / "release.json").write_text(release.to_json(), encoding="utf-8")
@@ -154,7 +171,11 @@ def verify_release(directory: Path) -> Release:
     """
     release = Release.read(directory)
     manifests = {name: read_manifest(directory / name) for name in release.models}
-    actual = release_digest(manifests, read_ensemble(directory), read_forecasts(directory))
+    try:
+        ensemble, forecasts = read_ensemble(directory), read_forecasts(directory)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as exc:
+        raise ArtifactMismatch(f"{directory}: cannot be read ({exc})") from exc
+    actual = release_digest(manifests, ensemble, forecasts, read_explanations(directory))
     if actual != release.release_digest:
         raise ArtifactMismatch(f"{directory}: its content has digest {actual[:12]}, not {release.release_digest[:12]}")
     return release
@@ -168,6 +189,34 @@ def read_ensemble(directory: Path) -> EnsembleState:
 def read_forecasts(directory: Path) -> pl.DataFrame:
     """Every model's forecast from the origin."""
     return pl.read_parquet(directory / "forecasts.parquet")
+
+
+def read_explanations(directory: Path) -> dict[str, list[Explanation]]:
+    """Why, by model; nothing in a release made before models could say.
+
+    Raises:
+        ArtifactMismatch: the file is there and is not one of explanations.
+    """
+    path = directory / EXPLANATIONS
+    try:
+        by_model = json.loads(path.read_text(encoding="utf-8"))
+        return {name: [Explanation.from_json(entry) for entry in entries] for name, entries in by_model.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ArtifactMismatch(f"{path}: does not hold explanations ({exc!r})") from exc
+
+
+def explain_members(directory: Path, names: Iterable[str], panel: Panel) -> dict[str, list[Explanation]]:
+    """Why those models whose artifacts lie in ``directory`` forecast what they do from the panel's newest session."""
+    told = {name: explain_newest(read_member(directory, name, spec_hash=panel.spec_hash), panel) for name in names}
+    return {name: explanations for name, explanations in told.items() if explanations}
+
+
+def _explanations_json(explanations: Explanations) -> str:
+    """Canonical JSON."""
+    plain = {name: [entry.to_json() for entry in entries] for name, entries in explanations.items()}
+    return json.dumps(plain, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_member(directory: Path, name: str, *, spec_hash: str) -> Model:

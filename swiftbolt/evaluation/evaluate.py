@@ -1,6 +1,7 @@
 """``swiftbolt evaluate``: walk any panel forward and write forecasts.parquet, scorecard.json and report.html.
 
-The three files hold no clock time and no path, so that two runs of the same command give the same bytes.
+The three files hold no clock time and no path, so that two runs of the same command give the same bytes, unless
+something else was tried on the same symbols and years in between: the scorecard counts what its ledger holds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from swiftbolt.artifact import code_version
 from swiftbolt.bars import Bars
 from swiftbolt.config import load_config
 from swiftbolt.errors import DataError, EnvironmentFault
+from swiftbolt.evaluation.backdrop import NO_BACKDROP, Backdrop
 from swiftbolt.evaluation.conditions import Conditions
+from swiftbolt.evaluation.ledger import NO_LEDGER, Ledger, Look
 from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
 from swiftbolt.evaluation.report import render_report
 from swiftbolt.evaluation.scorecard import build_scorecard
@@ -29,11 +32,11 @@ from swiftbolt.evaluation.walk_forward import Progress, WalkForward, split_by_hi
 from swiftbolt.features.engine import build_panel
 from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.networks import InProcessTrainer, ProcessTrainer
 from swiftbolt.panel import Panel
 from swiftbolt.providers.base import Adjustment, MarketData
 from swiftbolt.quality import inspect
-from swiftbolt.universe import Universe
+from swiftbolt.universe import Universe, is_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,7 @@ class Plan:
     config: EvaluateConfig
     recipe: Recipe
     universe: Universe
+    backdrop: Backdrop = NO_BACKDROP
 
     @classmethod
     def read(cls, path: Path, overrides: tuple[str, ...] = ()) -> Plan:
@@ -50,18 +54,27 @@ class Plan:
 
         Raises:
             ConfigError: a file or key is wrong.
+            DataError: a file that the universe names holds no daily series.
         """
         config = load_config(path, EvaluateConfig, overrides)
+        universe_path = beside(path, config.universe)
+        universe = load_config(universe_path, Universe)
         return cls(
             config=config,
             recipe=Recipe.read(config, path),
-            universe=load_config(beside(path, config.universe), Universe),
+            universe=universe,
+            backdrop=Backdrop.read(universe.market, universe.vix, universe_path.parent),
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What an evaluation leaves behind."""
+    """What an evaluation leaves behind.
+
+    Attributes:
+        recorded: configurations new to the ledger.
+        unrecorded: why this look is not in the ledger, if it is not.
+    """
 
     directory: Path
     scorecard: dict[str, Any]
@@ -69,26 +82,42 @@ class Evaluation:
     findings: Findings
     skipped: Mapping[str, str]
     failures: Mapping[str, str]
+    recorded: int
+    unrecorded: str | None
 
 
-def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, progress: Progress) -> Evaluation:
+def evaluate(
+    plan: Plan,
+    data: MarketData,
+    out: Path,
+    *,
+    start: date | None,
+    progress: Progress,
+    ledger: Ledger | None = None,
+    without_ledger: str = NO_LEDGER,
+) -> Evaluation:
     """Walk ``data`` forward and write the results into ``out``, which is created or replaced as a whole.
 
     Args:
         start: first origin to forecast; earlier sessions are history to learn from.
+        ledger: counts this look among all others, and keeps it once the results are written; one that fails costs
+            the count, never the results.
+        without_ledger: why there is none.
 
     Raises:
         DataError: no symbol has enough history, or ``out`` holds something else.
         EnvironmentFault: ``out`` cannot be written.
     """
     _require_usable(out)
-    bars, skipped = split_by_history(data.bars, plan.recipe.needed_sessions(plan.universe))
+    given, backdrop = plan.backdrop.set_apart(data.bars, plan.universe.vix)
+    bars, skipped = split_by_history(given, plan.recipe.needed_sessions(plan.universe))
     skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
     if not len(bars):
         raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))
     actions = data.actions.select(symbols=bars.symbols)
     findings = inspect(bars, actions)
-    panel = build_panel(bars, actions, findings, market=market_of(plan.universe, bars))
+    market = backdrop.market or market_of(plan.universe, bars)
+    panel = build_panel(bars, actions, findings, market=market, vix=backdrop.vix)
     folds = make_folds(panel.sessions, plan.recipe.folds, start=start, burn_in=True)
     workers = plan.config.workers
     result = walk_forward(
@@ -96,11 +125,13 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         folds,
         plan.recipe,
         executor=SerialExecutor() if workers == 1 else ProcessExecutor(workers),
-        trainer=InProcessTrainer(),
+        trainer=InProcessTrainer() if workers == 1 else ProcessTrainer(workers),
         progress=progress,
     )
-    scorecard = scorecard_of(result, plan.recipe, panel, bars, data.adjustment, findings, skipped)
+    look = Look(ledger, plan.recipe, panel, folds, source="evaluate", without=without_ledger)
+    scorecard = scorecard_of(result, plan.recipe, panel, bars, data.adjustment, findings, skipped, look)
     _write(out, result, scorecard)
+    recorded = look.record()
     return Evaluation(
         directory=out,
         scorecard=scorecard,
@@ -108,16 +139,20 @@ def evaluate(plan: Plan, data: MarketData, out: Path, *, start: date | None, pro
         findings=findings,
         skipped=skipped,
         failures=result.failures,
+        recorded=recorded,
+        unrecorded=look.unrecorded,
     )
 
 
 def market_of(universe: Universe, bars: Bars) -> str | None:
-    """The symbol that stands for the market, or None for the mean of all.
+    """The symbol that stands for the market, or None for an index or the mean of all.
 
     Raises:
         DataError: it has too little history to be worked on.
     """
-    if universe.market is not None and universe.market not in bars.symbols:
+    if universe.market is None or is_file(universe.market):
+        return None
+    if universe.market not in bars.symbols:
         raise DataError(f"market {universe.market} has too little history; choose another, or leave `market` out")
     return universe.market
 
@@ -130,6 +165,7 @@ def scorecard_of(
     adjustment: Adjustment,
     findings: Findings,
     skipped: Mapping[str, str],
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """The scorecard of a walk-forward over ``panel``, which was made from ``bars``, and what its numbers rest on."""
     context = {
@@ -149,8 +185,10 @@ def scorecard_of(
         pl.concat([result.forecasts, result.drift]),
         context,
         conditions=Conditions.of(panel, bars),
+        importance=result.importance,
         threshold=recipe.ensemble.confidence_threshold,
         seed=recipe.seed,
+        look=look,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import polars as pl
 from swiftbolt.errors import DataError
 from swiftbolt.evaluation.units import Outcome, Unit
 from swiftbolt.forecast import Forecasts
+from swiftbolt.models.explanations import Importance
 
 _INDEX = "outcomes.json"
 _FORECASTS = "forecasts.parquet"
@@ -32,6 +34,7 @@ def save_outcomes(directory: Path, outcomes: Sequence[Outcome]) -> None:
             "position": position,
             "fitted": outcome.forecasts is not None,
             "files": sorted(outcome.files),
+            "importance": {horizon: asdict(of_horizon) for horizon, of_horizon in outcome.importance.items()},
             "notes": list(outcome.notes),
             "failure": outcome.failure,
             "seconds": outcome.seconds,
@@ -67,6 +70,7 @@ def load_outcomes(directory: Path, units: Sequence[Unit]) -> list[Outcome]:
                 unit=unit,
                 forecasts=forecasts,
                 files={name: (folder / name).read_bytes() for name in entry["files"]},
+                importance={int(horizon): Importance(**found) for horizon, found in entry["importance"].items()},
                 notes=tuple(entry["notes"]),
                 failure=entry["failure"],
                 seconds=entry["seconds"],

@@ -19,6 +19,9 @@ Points = Sequence[Mapping[str, Any]]
 
 WIDTH, HEIGHT, SQUARE = 330, 220, 300
 LABEL_WIDTH, VALUE_WIDTH, ROW_HEIGHT = 86, 58, 24
+FEATURES, FEATURE_WIDTH, SHARE_WIDTH, FEATURE_HEIGHT = 12, 200, 42, 19
+UNTITLED = HEIGHT - 16  # without a title below the axis
+LEAST_SHARE = 0.01  # of the forecasts, in a bin that is drawn
 INTERVALS = (("coverage_50", 0.50), ("coverage_90", 0.90), ("coverage_95", 0.95))
 
 STYLE = """
@@ -47,10 +50,10 @@ class Axes:
         """Where a value lies."""
         return self._across(x), self._up(y)
 
-    def path(self, points: Sequence[tuple[float, float]], kind: str) -> str:
+    def path(self, points: Sequence[tuple[float, float]], kind: str, said: str = "") -> str:
         """A line through values."""
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
-        return f'<polyline points="{places}" class="{kind}"/>'
+        return f'<polyline points="{places}" class="{kind}">{_title(said)}</polyline>'
 
     def level(self, y: float, kind: str) -> str:
         """A line across."""
@@ -136,7 +139,7 @@ def skill_by_year(points: Points) -> str:
         for i, p in enumerate(found)
         if i % every == 0
     ]
-    return _svg(WIDTH, HEIGHT, parts, "CRPS skill by year")
+    return _svg(WIDTH, UNTITLED, parts, "CRPS skill by year")
 
 
 def coverage_by_model(rows: Sequence[Scores]) -> str:
@@ -170,19 +173,28 @@ def coverage_by_quarter(points: Points) -> str:
     for place, p in zip(places, points, strict=True):
         parts.append(_dot(*axes.at(*place), 3, f"{p['quarter']}: {p['coverage_95']:.1%} of {p['n']} outcomes"))
     parts += axes.below({i: points[i]["quarter"] for i in {0, len(points) - 1}})
-    return _svg(WIDTH, HEIGHT, parts, "coverage of the 95 % interval by quarter")
+    return _svg(WIDTH, UNTITLED, parts, "coverage of the 95 % interval by quarter")
 
 
 def reliability(bins: Points) -> str:
-    """Frequency of rises over mean p_up, both from 0 to 1; larger dots stand for more forecasts."""
-    axes = Axes(x=(0, 1), y=(0, 1), left=42, right=SQUARE - 12, top=12, bottom=SQUARE - 42)
+    """Frequency of rises over mean p_up, of bins that hold at least ``LEAST_SHARE`` of the forecasts.
+
+    Both go over the same range of tenths; larger dots stand for more forecasts.
+    """
+    bins = [b for b in bins if b["count"] >= LEAST_SHARE * sum(one["count"] for one in bins)]
     points = [(b["mean_p_up"], b["rise_frequency"]) for b in bins]
-    parts = [*axes.scale(".0%"), axes.path([(0, 0), (1, 1)], "aim"), axes.path(points, "curve")]
+    values = [0.5, *(value for point in points for value in point)]
+    low = max(math.floor(min(values) * 10 - 0.5) / 10, 0.0)
+    high = min(math.ceil(max(values) * 10 + 0.5) / 10, 1.0)
+    axes = Axes(x=(low, high), y=(low, high), left=42, right=SQUARE - 12, top=12, bottom=SQUARE - 42)
+    parts = [*axes.scale(".0%"), axes.path([(low, low), (high, high)], "aim"), axes.path(points, "curve")]
     most = max(b["count"] for b in bins)
     for point, b in zip(points, bins, strict=True):
         said = f"given {b['mean_p_up']:.1%}, rose {b['rise_frequency']:.1%} of {b['count']} times"
         parts.append(_dot(*axes.at(*point), 2.0 + 6.0 * (b["count"] / most) ** 0.5, said))
-    parts += axes.below({0: "0%", 0.5: "50%", 1: "100%"}, "probability given of a rise")
+    parts += axes.below(
+        {value: f"{value:.0%}" for value in (low, (low + high) / 2, high)}, "probability given of a rise"
+    )
     return _svg(SQUARE, SQUARE, parts, "reliability of the probability of a rise")
 
 
@@ -194,7 +206,7 @@ def selective(curves: Mapping[str, Points], chosen: str) -> str:
     parts = [*axes.scale(".0%"), axes.level(goal, "aim")]
     for name in sorted(curves, key=lambda name: (name == chosen, name)):
         kind = "curve" if name == chosen else "faint"
-        parts.append(axes.path([(p["coverage"], p["accuracy"]) for p in curves[name]], kind))
+        parts.append(axes.path([(p["coverage"], p["accuracy"]) for p in curves[name]], kind, name))
         for p in curves[name] if name == chosen else ():
             said = f"the most confident {p['coverage']:.0%} (from {p['threshold']:.1%}): {p['accuracy']:.1%} right"
             parts.append(_dot(*axes.at(p["coverage"], p["accuracy"]), 3, said))
@@ -223,7 +235,7 @@ def equity(points: Points) -> str:
         lower.level(GOALS["max_drawdown"], "aim"),
         *lower.below({0.0: points[0]["session"], span[1]: points[-1]["session"]}),
     ]
-    return _svg(WIDTH, HEIGHT + 40, parts, "wealth and drawdown of the simple rule")
+    return _svg(WIDTH, UNTITLED + 48, parts, "wealth and drawdown of the simple rule")
 
 
 def weights(folds: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -244,7 +256,23 @@ def weights(folds: Sequence[tuple[str, Mapping[str, float]]]) -> str:
         parts += [_rect(x, 6, 10, 10, f"part{m % 4}"), _text(x + 14, 15, name)]
         x += 26 + 6.5 * len(name)
     labels = {0.0: folds[0][0], **({float(len(folds)): f"{folds[-1][0]} on"} if len(folds) > 1 else {})}
-    return _svg(WIDTH, HEIGHT, [*parts, *axes.below(labels)], "ensemble weights over folds")
+    return _svg(WIDTH, UNTITLED, [*parts, *axes.below(labels)], "ensemble weights over folds")
+
+
+def importance(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One bar per feature, as far as it moves the median on average; the ``FEATURES`` that move it most."""
+    rows = rows[:FEATURES]
+    width = WIDTH - FEATURE_WIDTH - SHARE_WIDTH
+    scale = width / (max(row["shap"] for row in rows) or 1.0)
+    parts = []
+    for i, row in enumerate(rows):
+        middle = FEATURE_HEIGHT * (i + 0.5) + 2
+        said = f"{row['feature']}: {row['shap']:.2%} of the usual move, mean gain of its splits {row['gain']:.3g}"
+        parts.append(_text(0, middle + 4, row["feature"]))
+        parts.append(_rect(FEATURE_WIDTH, middle - 6, row["shap"] * scale, 12, "mark", said))
+        parts.append(_text(WIDTH, middle + 4, f"{row['shap']:.1%}", "end"))
+    label = ", ".join(f"{row['feature']} {row['shap']:.1%}" for row in rows)
+    return _svg(WIDTH, FEATURE_HEIGHT * len(rows) + 4, parts, f"importance of features: {label}")
 
 
 def _side(value: float) -> str:
@@ -268,11 +296,15 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str, said: str = "") -> str:
-    title = f"<title>{escape(said)}</title>" if said else ""
     return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{kind}">{title}</rect>'
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{kind}">'
+        f"{_title(said)}</rect>"
     )
 
 
 def _dot(x: float, y: float, radius: float, said: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="mark"><title>{escape(said)}</title></circle>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="mark">{_title(said)}</circle>'
+
+
+def _title(said: str) -> str:
+    return f"<title>{escape(said)}</title>" if said else ""

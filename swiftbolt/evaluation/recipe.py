@@ -54,7 +54,7 @@ class RecipeConfig(Strict):
 class EvaluateConfig(RecipeConfig):
     """``configs/evaluate/*.yaml``."""
 
-    workers: int = Field(2, ge=1, le=256, description="Processes that fit models which are not networks.")
+    workers: int = Field(2, ge=1, le=256, description="Processes that fit models and train networks.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

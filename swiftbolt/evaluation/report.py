@@ -12,6 +12,7 @@ from typing import Any
 from swiftbolt.ensemble.weights import ENSEMBLE, in_order
 from swiftbolt.evaluation import plots
 from swiftbolt.evaluation.plots import Scores
+from swiftbolt.evaluation.report_trials import trials_section
 from swiftbolt.evaluation.scorecard import BENCHMARK, GOAL_FORMS, claim_sentences, ordered_scores, shown, span_sentence
 
 Cell = tuple[str, str]  # what a cell says, and its attributes
@@ -89,6 +90,7 @@ def render_report(scorecard: Mapping[str, Any]) -> str:
         _goals(scorecard),
         *_model_plots(scores),
         *_ensemble_plots(scorecard),
+        *_importance(scorecard),
         "<h2>Every number</h2>",
         _table(scores, [(head, _number(key, form)) for key, head, form in NUMBERS]),
         "<h2>Tests</h2>",
@@ -104,6 +106,7 @@ def render_report(scorecard: Mapping[str, Any]) -> str:
         "<h2>The simple rule</h2>",
         _quiet("What trading each model would have left after costs; nothing more than a yardstick."),
         _table(scores, [(head, _number(key, form, "trading")) for key, head, form in EARNINGS]),
+        trials_section(scorecard),
         "<h2>What the numbers rest on</h2>",
         _notes(scorecard),
     ]
@@ -144,7 +147,8 @@ def _ensemble_plots(scorecard: Mapping[str, Any]) -> list[str]:
     sections = [
         (
             "Reliability",
-            "On the dashed line a 60 % is a 60 %; larger dots stand for more forecasts.",
+            "On the dashed line a 60 % is a 60 %; larger dots stand for more forecasts, and dots for less than 1 % of "
+            "them are left out.",
             _drawn(scorecard["reliability"], plots.reliability),
         ),
         (
@@ -189,6 +193,20 @@ def _weights(scorecard: Mapping[str, Any]) -> list[tuple[int, str]]:
         for h, horizon in enumerate(scorecard["horizons"])
         if folds
     ]
+
+
+def _importance(scorecard: Mapping[str, Any]) -> list[str]:
+    """What each model that tells it looks at; scorecards written before models told it have none."""
+    sections = [
+        (
+            "Importance",
+            f"How far each feature moves the median of {name}, as share of the usual move over the horizon: the mean "
+            "over test folds.",
+            _drawn(by_horizon, plots.importance),
+        )
+        for name, by_horizon in sorted(scorecard.get("importance", {}).items())
+    ]
+    return [_section(title, lead, figures) for title, lead, figures in sections if figures]
 
 
 def _by_horizon(scores: Sequence[Scores]) -> list[tuple[int, list[Scores]]]:

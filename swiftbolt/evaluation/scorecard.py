@@ -19,9 +19,11 @@ from swiftbolt.errors import DataError, SchemaError
 from swiftbolt.evaluation import claims, curves
 from swiftbolt.evaluation.conditions import Conditions
 from swiftbolt.evaluation.equity import COST_PER_SIDE
+from swiftbolt.evaluation.ledger import NO_LEDGER, Look, uncounted
 from swiftbolt.evaluation.recipe import BASELINES
 from swiftbolt.evaluation.scores import GOALS, KEYS, Scored, matured, reliability, scored
 from swiftbolt.forecast import MODELS, QUANTILE_COLUMNS
+from swiftbolt.models.explanations import Importance
 
 BENCHMARK = "naive"
 MODEL_ORDER = (BENCHMARK, "naive_drift", *MODELS, ENSEMBLE)
@@ -55,6 +57,13 @@ DEFINITIONS = {
     "tests": "on means of sessions, one-sided: p is small when surely better than naive (Diebold-Mariano of the CRPS, "
     "location skill), than independent sides (Pesaran-Timmermann), than always the same side, than no order of "
     "symbols (rank IC), than cash (net Sharpe), than always long or always short (net alpha)",
+    "importance": "mean over test folds, of validation rows: shap is the mean absolute contribution to the median, in "
+    "units of the usual move over the horizon, gain the mean gain of the splits",
+    "deflated_sharpe": "chance that the simple rule's true Sharpe ratio lies above the best that luck alone would show "
+    "among all that was tried on any of these symbols in any of these years: trials much alike count as one cluster, "
+    "those without daily returns as one each; Sharpe ratios of one session",
+    "overfitting": "PBO: how often the best trial of half of the time is below the median in the other half; of the "
+    "trials with at least three quarters of these sessions",
     "claims": "location skill, direction (Pesaran-Timmermann, best constant side), rank IC and net Sharpe (over cash "
     "and over always long) of every model but the baselines, at 5 % for all of them together (Holm)",
 }
@@ -75,8 +84,10 @@ def build_scorecard(
     extra: Mapping[str, Any] | None = None,
     *,
     conditions: Conditions | None = None,
+    importance: Mapping[str, Mapping[int, Importance]] | None = None,
     threshold: float = 0.5,
     seed: int = 0,
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """Score forecasts.
 
@@ -87,8 +98,10 @@ def build_scorecard(
         extra: plain values about the run, kept under ``extra``; ``adjustment`` among them says how prices
             stood to splits and dividends.
         conditions: the market around the forecasts; without it, what needs it is null, with the reason.
+        importance: of features, by model and horizon.
         threshold: confidence from which on the simple rule trades.
         seed: of the tests that resample.
+        look: takes in every model but the baselines, and judges it among all that were tried.
 
     Raises:
         SchemaError: a column is missing.
@@ -117,6 +130,8 @@ def build_scorecard(
             )
             models[name][str(horizon)] = found.entry
             selective[name][str(horizon)] = curves.thinned(found.selective)
+            if look is not None and name not in BASELINES:
+                look.add(name, horizon, found.entry, found.equity)
             if name == ENSEMBLE and len(found.matured):
                 of_ensemble[horizon] = found
     tested = claims.judged(
@@ -149,7 +164,12 @@ def build_scorecard(
             "skill_by_year": {str(h): curves.skill_by_year(f.common) for h, f in of_ensemble.items()},
             "equity": {str(h): curves.wealth(f.equity) for h, f in of_ensemble.items() if f.equity is not None},
         },
+        "importance": {
+            name: {str(h): of_horizon.ranked() for h, of_horizon in by_horizon.items()}
+            for name, by_horizon in (importance or {}).items()
+        },
         "goals": _goals(models.get(ENSEMBLE, {})),
+        "trials": uncounted(NO_LEDGER) if look is None else look.judged(),
         "extra": dict(extra or {}),
     }
 

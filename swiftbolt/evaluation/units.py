@@ -9,21 +9,20 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
-from swiftbolt.errors import EnvironmentFault, SwiftBoltError
+from swiftbolt.errors import SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import Forecasts
 from swiftbolt.models.base import forecast_as_known
+from swiftbolt.models.explanations import Explaining, Importance
 from swiftbolt.models.registry import build_model
 from swiftbolt.panel import Panel
+from swiftbolt.processes import spread
 from swiftbolt.windows import fold_origins
 
 
@@ -48,6 +47,7 @@ class Outcome:
     Attributes:
         forecasts: from every validation and test origin, or None if it failed.
         files: the fitted model's ``dump`` where the fold is live, else empty.
+        importance: of its features, by horizon, where the model tells it.
         failure: None, or a sentence.
         seconds: wall time; not part of any result.
     """
@@ -55,6 +55,7 @@ class Outcome:
     unit: Unit
     forecasts: Forecasts | None
     files: dict[str, bytes] = field(default_factory=dict)
+    importance: dict[int, Importance] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: str | None = None
     seconds: float = 0.0
@@ -99,6 +100,7 @@ def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
             model.fit(own, unit.fold, seed=recipe.seed_of(unit.model, unit.fold.index))
             forecasts = forecast_as_known(model, own, fold_origins(own, unit.fold))
             files = model.dump() if unit.fold.is_live else {}
+            importance = model.importance() if isinstance(model, Explaining) else {}
     except SwiftBoltError as exc:
         return Outcome(unit=unit, forecasts=None, failure=str(exc), seconds=time.perf_counter() - started)
     except Exception as exc:  # noqa: BLE001 - one symbol's bug must not stop a universe; the reason is kept and shown
@@ -109,6 +111,7 @@ def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
         unit=unit,
         forecasts=forecasts,
         files=files,
+        importance=importance,
         notes=tuple(model.notes),
         seconds=time.perf_counter() - started,
     )
@@ -133,40 +136,15 @@ class ProcessExecutor:
         self.workers = workers
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
-        """See ``Executor``. Processes are spawned, not forked: forking under polars' threads can deadlock.
+        """See ``Executor``.
 
         Raises:
             EnvironmentFault: a process was killed from outside.
         """
-        outcomes: dict[int, Outcome] = {}
-        with ProcessPoolExecutor(
-            self.workers, mp_context=get_context("spawn"), initializer=_receive, initargs=(panel, recipe)
-        ) as pool:
-            waiting = {pool.submit(_run_received, unit): position for position, unit in enumerate(units)}
-            try:
-                for future in as_completed(waiting):
-                    outcome = future.result()
-                    outcomes[waiting[future]] = outcome
-                    on_done(outcome)
-            except BrokenProcessPool as exc:
-                raise EnvironmentFault(
-                    f"one of {self.workers} worker processes was killed, most likely for want of memory: "
-                    "run again with fewer, by --set workers=1"
-                ) from exc
-            except BaseException:
-                # Leaving the pool waits for all that is queued: an interrupt would be obeyed hours later.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [outcomes[position] for position in range(len(units))]
+        return spread(
+            _run_received, (panel, recipe), units, workers=self.workers, on_done=lambda _, outcome: on_done(outcome)
+        )
 
 
-_received: dict[str, tuple[Panel, Recipe]] = {}
-
-
-def _receive(panel: Panel, recipe: Recipe) -> None:
-    _received["work"] = (panel, recipe)
-
-
-def _run_received(unit: Unit) -> Outcome:
-    panel, recipe = _received["work"]
-    return run_unit(panel, recipe, unit)
+def _run_received(work: tuple[Panel, Recipe], unit: Unit) -> Outcome:
+    return run_unit(*work, unit)

@@ -27,11 +27,12 @@ from swiftbolt.evaluation.units import Executor, Outcome, plan_units
 from swiftbolt.folds import Fold, SessionRange
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import forecast_as_known
+from swiftbolt.models.explanations import Importance, mean_by_horizon
 from swiftbolt.models.networks import NetworkTrainer, NeuralForecaster
 from swiftbolt.models.registry import build_model
 from swiftbolt.models.trained import NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
 from swiftbolt.panel import Panel
-from swiftbolt.windows import fold_origins, outcomes
+from swiftbolt.windows import fold_origins, outcomes, outcomes_known
 
 FORECAST_ORDER = ("naive", "arima", "xgboost", "lstm", "transformer", "ensemble")
 
@@ -64,6 +65,7 @@ class WalkForward:
         drift: the same for ``naive_drift``, which is scored but not published.
         live: members of the live fold, empty without one.
         ensembles: the ensemble's state at the start of each fold, by fold index.
+        importance: of the features of each model that tells it, by horizon; the mean over test folds.
         failures: what failed, by unit key, each with its reason.
     """
 
@@ -72,6 +74,7 @@ class WalkForward:
     live: dict[str, LiveModel]
     live_forecasts: pl.DataFrame
     ensembles: dict[int, EnsembleState]
+    importance: dict[str, dict[int, Importance]]
     failures: dict[str, str]
     notes: tuple[str, ...]
 
@@ -167,6 +170,7 @@ def walk_forward(
         live=live,
         live_forecasts=live_forecasts,
         ensembles=states,
+        importance=_mean_importance(gathered, folds),
         failures=failures,
         notes=tuple(sorted({note for fitted in gathered.values() for note in fitted.notes})),
     )
@@ -208,6 +212,7 @@ class _Fitted:
     forecasts: Forecasts
     files: dict[str, bytes]
     notes: tuple[str, ...]
+    importance: Mapping[int, Importance]
 
     def within(self, origins: SessionRange) -> Forecasts:
         return self.forecasts.take(origins.mask(self.forecasts.origin_N))
@@ -228,8 +233,21 @@ def _gather(results: Sequence[Outcome]) -> dict[tuple[str, int], _Fitted]:
             forecasts=Forecasts.concatenate([o.forecasts for o in group if o.forecasts is not None]),
             files=files,
             notes=tuple(sorted({note for o in group for note in o.notes})),
+            importance=mean_by_horizon([o.importance for o in group]),
         )
     return gathered
+
+
+def _mean_importance(
+    gathered: Mapping[tuple[str, int], _Fitted], folds: Sequence[Fold]
+) -> dict[str, dict[int, Importance]]:
+    """The mean over those of ``folds`` whose forecasts are published, of each model that tells it."""
+    published = {fold.index for fold in folds if not (fold.is_live or fold.burn_in)}
+    told: dict[str, list[Mapping[int, Importance]]] = defaultdict(list)
+    for (name, index), fitted in gathered.items():
+        if index in published and fitted.importance:
+            told[name].append(fitted.importance)
+    return {name: mean_by_horizon(parts) for name, parts in told.items()}
 
 
 def _train_networks(
@@ -266,12 +284,17 @@ def _network_forecasts(panel: Panel, job: TrainingJob, trained: TrainedNetwork) 
         forecasts=forecast_as_known(model, panel, fold_origins(panel, job.fold)),
         files=model.dump() if job.fold.is_live else {},
         notes=tuple(model.notes),
+        importance={},
     )
 
 
 def realised_outcomes(panel: Panel) -> pl.DataFrame:
-    """Every outcome the panel holds: ``symbol, origin, horizon, realized``, and ``matured``, when it was known."""
-    y_RH = outcomes(panel)
+    """Every outcome the panel holds: ``symbol, origin, horizon, realized``, and ``matured``, from when on it counts.
+
+    That is null for those whose last bar is not beyond doubt by the end of the panel.
+    """
+    y_RH, known_RH = outcomes(panel), outcomes_known(panel)
+    day_T = np.append(panel.sessions, np.datetime64("NaT"))
     symbols = np.array(panel.symbols)[panel.symbol_R]
     frames = []
     for h, horizon in enumerate(HORIZONS):
@@ -283,7 +306,7 @@ def realised_outcomes(panel: Panel) -> pl.DataFrame:
                     "origin": pl.Series(panel.date_R[rows], dtype=pl.Date),
                     "horizon": pl.Series(np.full(len(rows), horizon), dtype=pl.Int32),
                     "realized": y_RH[rows, h],
-                    "matured": pl.Series(panel.sessions[panel.session_R[rows] + horizon], dtype=pl.Date),
+                    "matured": pl.Series(day_T[known_RH[rows, h]], dtype=pl.Date),
                 }
             )
         )

@@ -1,7 +1,7 @@
 """Why trees forecast what they do: how much each feature matters overall, and what each adds to one forecast.
 
 Contributions are additive: with the base, which depends on volatility alone, they sum to the forecast's median.
-Knows arrays only, not the library that grew the trees.
+Knows nothing of the library that grew the trees.
 
 Source:
     Lundberg, Erion and Lee (2018), "Consistent Individualized Feature Attribution for Tree Ensembles".
@@ -9,15 +9,19 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swiftbolt.forecast import Float64
+from swiftbolt.panel import Panel
 
 LARGEST = 5
+RANKED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,11 @@ class Importance:
 
     gain: dict[str, float]
     shap: dict[str, float]
+
+    def ranked(self) -> list[dict[str, str | float]]:
+        """The ``RANKED`` features that add most, with both measures, as plain values."""
+        order = sorted(self.shap, key=lambda name: (-self.shap[name], name))
+        return [{"feature": name, "shap": self.shap[name], "gain": self.gain[name]} for name in order[:RANKED]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +73,38 @@ class Explanation:
         """The forecast's median: the base and all contributions."""
         return self.base + sum(part.log_return for part in self.largest) + self.others
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "origin": self.origin.isoformat()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read ``to_json`` back; it raises KeyError, TypeError or ValueError where that is something else."""
+        largest = tuple(Contribution(**part) for part in data["largest"])
+        return cls(**{**data, "origin": date.fromisoformat(data["origin"]), "largest": largest})
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A model that can say why."""
+
+    def importance(self) -> dict[int, Importance]:
+        """How much each feature matters, by horizon."""
+
+    def explain(self, panel: Panel, rows: NDArray[np.int64]) -> list[Explanation]:
+        """Why its forecasts from ``rows`` have the medians they have: by row, then horizon."""
+
+
+def explain_newest(model: object, panel: Panel) -> list[Explanation]:
+    """Why ``model`` forecasts what it does from the panel's newest session; empty where it cannot say."""
+    return model.explain(panel, panel.rows_at(panel.sessions[-1:])) if isinstance(model, Explaining) else []
+
+
+def covering(explanations: Iterable[Explanation], horizon: int) -> Explanation | None:
+    """Of one forecast's explanations that of the shortest fitted horizon which covers ``horizon``, if any does."""
+    reaching = [found for found in explanations if found.horizon >= horizon]
+    return min(reaching, key=lambda found: found.horizon, default=None)
+
 
 def importance_of(gain: Mapping[str, float], names: Sequence[str], contributions_NF: Float64) -> Importance:
     """Importance of the features that ``gain`` holds; column f of the contributions belongs to ``names[f]``."""
@@ -82,6 +123,12 @@ def mean_importance(parts: Sequence[Importance]) -> Importance:
         return {name: sum(part.get(name, 0.0) for part in of_parts) / len(of_parts) for name in names}
 
     return Importance(gain=mean([part.gain for part in parts]), shap=mean([part.shap for part in parts]))
+
+
+def mean_by_horizon(parts: Sequence[Mapping[int, Importance]]) -> dict[int, Importance]:
+    """``mean_importance`` at each horizon, of models that have the same ones."""
+    horizons = parts[0] if parts else {}
+    return {horizon: mean_importance([part[horizon] for part in parts]) for horizon in horizons}
 
 
 def explanation_of(

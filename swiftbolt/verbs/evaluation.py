@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swiftbolt.console import note, print_json, print_line
-from swiftbolt.verbs.shared import AsJson
+from swiftbolt.errors import EnvironmentFault, StoreError
+from swiftbolt.verbs.shared import AsJson, open_store
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from swiftbolt.evaluation.leakage import Certificate
     from swiftbolt.evaluation.walk_forward import Progress
     from swiftbolt.providers.base import MarketData
+    from swiftbolt.store import Store
 
 LEAKY = 1  # exit status
 
@@ -38,39 +40,82 @@ def evaluate(
     certify: Annotated[
         bool, typer.Option("--certify", help="Look for leaks as well, as swiftbolt certify does; exit 1 on one.")
     ] = False,
+    no_ledger: Annotated[
+        bool,
+        typer.Option(
+            "--no-ledger",
+            help="Neither record nor count this look: the more looks go uncounted, the more the best of them flatters.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Walk any panel forward, strictly out of sample: forecasts.parquet, scorecard.json, report.html."""
+    """Walk any panel forward, strictly out of sample: forecasts.parquet, scorecard.json, report.html.
+
+    Each model and horizon is recorded in the ledger of trials (swiftbolt trials) and judged as one of all that were
+    ever tried on these symbols and years.
+    """
     from swiftbolt.evaluation.evaluate import Plan
     from swiftbolt.evaluation.evaluate import evaluate as run_evaluation
+    from swiftbolt.evaluation.report_trials import trial_lines
     from swiftbolt.evaluation.scorecard import summary_lines
     from swiftbolt.providers.files import read_market_data
 
     plan = Plan.read(config, tuple(overrides or ()))
     universe = plan.universe
-    data = read_market_data(bars, universe.symbols, universe.start, universe.end)
+    data = read_market_data(bars, universe.sources, universe.start, universe.end)
     for line in data.faults():
         note(line)
-    with bars_of_progress() as progress:
-        result = run_evaluation(plan, data, out, start=start.date() if start is not None else None, progress=progress)
+    with _ledger(not no_ledger) as (ledger, without), bars_of_progress() as progress:
+        result = run_evaluation(
+            plan,
+            data,
+            out,
+            start=start.date() if start is not None else None,
+            progress=progress,
+            ledger=ledger,
+            without_ledger=without,
+        )
     for line in result.findings.quarantining().summary():
         note(line)
     for reason in result.skipped.values():
         note(f"skipped: {reason}")
     for key, reason in result.failures.items():
         note(f"failed: {key}: {reason}")
+    if ledger is not None and result.unrecorded is not None:
+        note(f"this look was not recorded: {result.unrecorded}")
     certificate = certificate_of(plan, data, start) if certify else None
     if as_json:
-        summary = {"out": out, "rows": result.forecasts, "skipped": result.skipped, "failures": result.failures}
+        summary = {
+            "out": out,
+            "rows": result.forecasts,
+            "skipped": result.skipped,
+            "failures": result.failures,
+            "recorded": result.recorded,
+            "unrecorded": result.unrecorded,
+        }
         print_json(summary if certificate is None else {**summary, "certificate": certificate.to_json()})
     else:
-        for line in summary_lines(result.scorecard):
+        for line in (*summary_lines(result.scorecard), *trial_lines(result.scorecard)):
             print_line(line)
         print_line(f"{result.forecasts:,} forecasts, scorecard and report in {out}")
         if certificate is not None:
             print_line(certificate.verdict())
     if certificate is not None and not certificate.is_clean:
         raise typer.Exit(LEAKY)
+
+
+@contextmanager
+def _ledger(is_wanted: bool) -> Iterator[tuple[Store | None, str]]:
+    """The store as the ledger of trials; None, and why, where it is not wanted or cannot be had."""
+    with ExitStack() as stack:
+        store, without = None, "--no-ledger was asked for"
+        if is_wanted:
+            try:
+                store = stack.enter_context(open_store())
+            except (EnvironmentFault, StoreError) as exc:  # hours of evaluation need no database
+                without = "no ledger of trials could be reached"
+                note(f"this look will not be recorded: {exc}")
+        yield store, without
 
 
 def certificate_of(plan: Plan, data: MarketData, start: datetime | None, inside_test: int = 5) -> Certificate:

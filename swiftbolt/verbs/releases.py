@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from swiftbolt.console import note, print_json, print_line, print_table
-from swiftbolt.errors import ConfigError, NoForecast, NoRelease, NotFound
+from swiftbolt.errors import ArtifactMismatch, ConfigError, NoForecast, NoRelease, NotFound
 from swiftbolt.verbs.shared import AsJson, open_store
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from swiftbolt.models.explanations import Explanation
+    from swiftbolt.store import ReleaseRow
 
 RUN_FIELDS = ("run", "kind", "state", "done", "failed", "total", "seconds")
 RELEASE_FIELDS = ("version", "run", "active", "release_digest", "origin", "created")
@@ -59,7 +62,7 @@ def forecast(
     horizon: Annotated[int | None, typer.Option(help="Sessions ahead; without it those that were fitted.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the active release forecasts for a symbol, the ensemble first, then each model."""
+    """Show what the active release forecasts for a symbol, the ensemble first, then each model, and why."""
     symbol = symbol.upper()
     with open_store() as store:
         release = store.active_release()
@@ -75,11 +78,14 @@ def forecast(
             raise NotFound(f"the store holds no bars of {symbol} up to {origin}; bring them with: swiftbolt ingest")
         close = bars.frame["close"][-1]
     rows = forecast_rows(known, close, horizon)
+    why = why_rows(_explanations(release, symbol), horizon)
     if as_json:
         head = {"symbol": symbol, "release": release.version, "origin": origin, "current_price": close}
-        print_json({**head, "forecasts": rows})
+        print_json({**head, "forecasts": rows, "why": why})
         return
     print_table([_readable(row) for row in rows], f"{symbol}, {close:,.2f} on {origin} (release {release.version})")
+    if why:
+        print_table([_readable_reason(row) for row in why], "Why: what moves a model's median most")
 
 
 def forecast_rows(known: pl.DataFrame, close: float, horizon: int | None) -> list[dict[str, Any]]:
@@ -120,6 +126,62 @@ def forecast_rows(known: pl.DataFrame, close: float, horizon: int | None) -> lis
                 }
             )
     return rows
+
+
+def why_rows(explanations: Mapping[str, Iterable[Explanation]], horizon: int | None) -> list[dict[str, Any]]:
+    """The largest contributions to the medians of one symbol's forecasts, one row each.
+
+    Args:
+        explanations: of that symbol, by model.
+        horizon: sessions ahead; where it was not fitted the shortest fitted one that covers it. None takes those
+            that were.
+    """
+    from swiftbolt.features.engine import describe
+    from swiftbolt.models.explanations import covering
+
+    formulas = {feature["name"]: feature["formula"] for feature in describe()}
+    rows = []
+    for model, told in explanations.items():
+        covered = told if horizon is None else filter(None, [covering(told, horizon)])
+        rows += [
+            {
+                "model": model,
+                "horizon": one.horizon,
+                "feature": part.feature,
+                "value": part.value,
+                "contribution": part.log_return,
+                "description": formulas.get(part.feature),
+            }
+            for one in covered
+            for part in one.largest
+        ]
+    return rows
+
+
+def _explanations(release: ReleaseRow, symbol: str) -> dict[str, list[Explanation]]:
+    """Why, by model, from the release's directory; nothing but a note where it lies elsewhere or is damaged."""
+    from swiftbolt.release import read_explanations, verify_release
+    from swiftbolt.settings import Settings
+
+    directory = Settings().artifacts / release.run
+    try:
+        if verify_release(directory).release_digest != release.release_digest:
+            raise ArtifactMismatch(f"{directory}: is not release {release.version}")
+    except ArtifactMismatch as exc:
+        note(f"no reasons can be given: {exc}")
+        return {}
+    by_model = read_explanations(directory)
+    return {model: [one for one in told if one.symbol == symbol] for model, told in by_model.items()}
+
+
+def _readable_reason(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": row["model"],
+        "sessions ahead": row["horizon"],
+        "feature": row["feature"],
+        "value": row["value"],
+        "adds": f"{row['contribution']:+.3%}",
+    }
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

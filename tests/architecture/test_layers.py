@@ -22,8 +22,8 @@ PACKAGES = ("swiftbolt", "cluster", "serve")
 # A part of the library may import its own layer and those above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "settings", "sessions", "bars", "actions", "findings", "quotes"),
-    ("panel", "folds", "forecast", "windows", "scaling", "universe", "quality"),
+    ("config", "settings", "processes", "sessions", "bars", "actions", "findings", "quotes"),
+    ("panel", "folds", "forecast", "windows", "scaling", "universe", "quality", "trial"),
     ("features",),
     ("models",),
     ("artifact",),

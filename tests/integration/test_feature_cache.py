@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 from support.markets import make_bars
+from support.vix import as_bars, make_vix
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.errors import NotFound
 from swiftbolt.feature_cache import KEPT, CohortHistory, read_panel
+from swiftbolt.features import DEFAULT_SPEC, VIX_SPEC, build_panel
 from swiftbolt.findings import FINDING_SCHEMA, Findings
 from swiftbolt.sessions import session_after
 from swiftbolt.store import Store
@@ -56,6 +59,74 @@ def test_a_panel_read_for_serving_is_that_of_research_to_the_bit(store, bars, be
     whole = CohortHistory.read(store, COHORT).panel()
     for symbol in COHORT.symbols:
         same_panel(read_panel(store, symbol, COHORT), whole.select([symbol]), rows=KEPT)
+
+
+# Beside a VIX, which is a symbol of the store and none of the cohort.
+
+VIX = make_vix(700, seed=1, end=END)
+BESIDE = Cohort.of(COHORT.symbols, vix="VIX")
+
+
+def fill_vix(store: Store, end: date) -> None:
+    store.upsert_bars(as_bars(VIX.up_to(end)), source="test")
+
+
+@pytest.mark.parametrize("behind", [0, 1, 40])
+def test_beside_a_vix_a_panel_read_for_serving_is_that_of_research_to_the_bit(store, bars, behind):
+    for end in (session_after(END, -behind), END):
+        fill(store, bars, end)
+        fill_vix(store, end)
+        if end < END or not behind:
+            CohortHistory.read(store, BESIDE).keep_features(store)
+    whole = CohortHistory.read(store, BESIDE).panel()
+    from_arrays = build_panel(bars.select(COHORT.symbols), ACTIONS, vix=VIX)
+    np.testing.assert_array_equal(whole.features_RF, from_arrays.features_RF)
+    for symbol in COHORT.symbols:
+        served = read_panel(store, symbol, BESIDE)
+        assert (served.spec_hash, served.feature_names) == (VIX_SPEC.spec_hash, VIX_SPEC.names)
+        same_panel(served, whole.select([symbol]), rows=KEPT)
+    assert _cached_rows(store) == (KEPT + behind) * len(COHORT.symbols)
+
+
+def test_a_vix_that_comes_after_the_bars_of_its_session_makes_that_session_anew(store, bars):
+    fill(store, bars, END)
+    fill_vix(store, session_after(END, -1))
+    before = read_panel(store, "AAA", BESIDE)
+    fill_vix(store, END)
+    after = read_panel(store, "AAA", BESIDE)
+    same_panel(after, CohortHistory.read(store, BESIDE).panel().select(["AAA"]), rows=KEPT)
+    level = VIX_SPEC.names.index("vix_level")
+    assert before.features_RF[-1, level] == pytest.approx(np.log(VIX.value_N[-2] / 20))
+    assert after.features_RF[-1, level] == pytest.approx(np.log(VIX.value_N[-1] / 20))
+
+
+def test_a_revised_vix_makes_everything_anew_for_those_who_look_at_it_and_nothing_for_others(store, bars):
+    fill(store, bars, END)
+    fill_vix(store, END)
+    for cohort in (COHORT, BESIDE):
+        CohortHistory.read(store, cohort).keep_features(store)
+    untouched = store.data_revision(COHORT.sources)
+    store.upsert_bars(as_bars(replace(VIX, value_N=1.5 * VIX.value_N)), source="test")
+    assert store.data_revision(COHORT.sources) == untouched
+    same_panel(read_panel(store, "AAA", BESIDE), CohortHistory.read(store, BESIDE).panel().select(["AAA"]), rows=KEPT)
+
+
+def test_a_symbol_outside_the_cohort_is_looked_at_beside_the_vix_too_and_the_vix_itself_is_not(store, bars):
+    fill(store, bars, END)
+    fill_vix(store, END)
+    panel = read_panel(store, "OUT", BESIDE)
+    assert panel.spec_hash == VIX_SPEC.spec_hash
+    level = VIX_SPEC.names.index("vix_level")
+    np.testing.assert_allclose(panel.features_RF[-KEPT:, level], np.log(VIX.value_N[-KEPT:] / 20), rtol=1e-6, atol=1e-6)
+    with pytest.raises(NotFound, match="VIX is the VIX that others are forecast with, and has no forecast itself"):
+        read_panel(store, "VIX", BESIDE)
+
+
+def test_a_vix_that_is_not_in_the_store_leaves_its_features_at_their_degenerate_values(store, bars):
+    fill(store, bars, END)
+    panel = read_panel(store, "AAA", BESIDE)
+    added = panel.features_RF[-KEPT:, len(DEFAULT_SPEC.names) :]
+    assert (added == 0.0).all()
 
 
 def test_with_an_empty_cache_the_panel_is_the_same_and_the_next_reader_finds_it(store, bars):

@@ -159,6 +159,7 @@ def test_a_release_is_promoted_rolled_back_and_asked(two_releases, capsys):
     reply = result_of(capsys, "forecast", "aapl")
     assert (reply["release"], reply["origin"], reply["current_price"]) == (newer, "2013-03-01", 430.47)
     assert reply["forecasts"][0]["price_target"] == pytest.approx(430.47 * math.exp(0.02))
+    assert reply["why"] == []  # the releases' directories are not here
     rolled_back = result_of(capsys, "rollback")
     assert (rolled_back["version"], rolled_back["active"]) == (older, True)
     assert [(row["version"], row["active"]) for row in result_of(capsys, "releases")] == [(newer, False), (older, True)]

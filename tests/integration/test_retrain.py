@@ -25,7 +25,15 @@ from swiftbolt.evaluation.units import SerialExecutor, plan_units
 from swiftbolt.features.engine import DEFAULT_SPEC, build_panel
 from swiftbolt.folds import make_folds
 from swiftbolt.forecast import MODELS
-from swiftbolt.release import Release, read_ensemble, read_forecasts, read_member, verify_release
+from swiftbolt.release import (
+    Release,
+    explain_members,
+    read_ensemble,
+    read_explanations,
+    read_forecasts,
+    read_member,
+    verify_release,
+)
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store
 
@@ -109,6 +117,15 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
     released = read_forecasts(directory).filter(pl.col("model") == "ensemble")
     assert again.sort("symbol", "horizon").equals(released.sort("symbol", "horizon"))
 
+    # And say why, as the release does; contributions and base are the released medians.
+    why = read_explanations(directory)
+    assert why == explain_members(directory, first.models, panel)
+    medians = read_forecasts(directory).filter(pl.col("model") == "xgboost").select("symbol", "horizon", "q_0.5")
+    assert {(one.symbol, one.horizon): one.median for one in why["xgboost"]} == pytest.approx(
+        {(symbol, horizon): median for symbol, horizon, median in medians.iter_rows()}, abs=1e-7
+    )
+    assert set(json.loads((directory / "scorecard.json").read_text())["importance"]) == {"xgboost"}
+
     second = retrain(config, [], settings, lambda line: None)
     assert second.run != first.run
     assert second.release_digest == first.release_digest
@@ -117,6 +134,12 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactMismatch, match="not those that were saved"):
         read_member(directory, "xgboost", spec_hash=DEFAULT_SPEC.spec_hash)
+    explanations = directory / "explanations.json"
+    whole = explanations.read_text()
+    explanations.write_text(whole.replace('"AA"', '"BB"', 1))
+    with pytest.raises(ArtifactMismatch, match="digest"):
+        verify_release(directory)
+    explanations.write_text(whole)
     frame = read_forecasts(directory)
     frame.with_columns(pl.col("q_0.5") + 1e-9).write_parquet(directory / "forecasts.parquet")
     with pytest.raises(ArtifactMismatch, match="digest"):
@@ -232,6 +255,7 @@ def test_tune_gives_the_same_bits_as_a_plain_loop_and_tells_of_every_unit_once(
     for a, b in zip(spread, plain, strict=True):
         assert a.unit == b.unit
         assert a.files == b.files
+        assert a.importance == b.importance
         assert a.forecasts is not None
         assert b.forecasts is not None
         assert np.array_equal(a.forecasts.quantiles_NHQ, b.forecasts.quantiles_NHQ)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,9 @@ from support.releases import ORIGIN, publish_tiny_release, tiny_bars
 from swiftbolt.actions import CorporateActions
 from swiftbolt.features.engine import build_panel
 from swiftbolt.forecast import MODELS
+from swiftbolt.models.explanations import explain_newest
 from swiftbolt.panel import Panel
+from swiftbolt.release import read_member
 from swiftbolt.store import ReleaseRow, Store
 
 pytestmark = pytest.mark.ray
@@ -118,6 +121,20 @@ def test_live_on_the_releases_bars_gives_the_released_numbers_to_the_bit(graph, 
     released = graph.forecast(model, horizon=20).json()
     assert live.pop("timestamp") > released.pop("timestamp")
     assert live == released
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_why_is_what_the_released_trees_say_of_the_stored_bars_to_the_bit(graph, live):
+    graph.wait_for(lambda: graph.forecast(live=True).json().get("missing") == [])
+    trees = read_member(graph.artifacts / graph.first.run, "xgboost", spec_hash=graph.panel.spec_hash)
+    said = {one.horizon: one.largest for one in explain_newest(trees, graph.panel) if one.symbol == "AAPL"}
+    assert max(len(largest) for largest in said.values()) == 5
+    for model, horizon in product(("xgboost", "ensemble"), said):
+        why = graph.forecast(model, horizon=horizon, live=live).json()["why"]
+        assert [(part["feature"], part["value"], part["contribution"]) for part in why] == [
+            (part.feature, part.value, part.log_return) for part in said[horizon]
+        ]
+    assert graph.forecast("arima", live=live).json()["why"] == []
 
 
 def test_a_member_whose_artifact_is_damaged_is_named_and_a_rollback_mends_it(graph):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ import numpy as np
 import polars as pl
 import pytest
 from support.by_hand import flat_frame
+from support.releases import tiny_bars, write_tiny_release
 
 from swiftbolt import __version__, cli
+from swiftbolt.actions import CorporateActions
 from swiftbolt.errors import (
     ConfigError,
     EnvironmentFault,
@@ -29,8 +32,10 @@ from swiftbolt.errors import (
     StoreError,
     StoreUnavailable,
 )
+from swiftbolt.features.engine import build_panel, describe
 from swiftbolt.forecast import Forecasts, normal_quantiles
 from swiftbolt.providers.sample import SAMPLE_PATH
+from swiftbolt.release import read_explanations, read_forecasts
 from swiftbolt.verbs import ingest as ingest_verb
 from swiftbolt.verbs import releases
 from swiftbolt.verbs.releases import forecast_rows
@@ -255,6 +260,63 @@ def test_forecast_without_a_promoted_release_says_how_to_promote_one(monkeypatch
     opens(monkeypatch, SimpleNamespace(active_release=lambda: None))
     assert cli.run(["forecast", "AAPL"]) == 1
     assert capsys.readouterr().err == "error: nothing is promoted yet; do it with: swiftbolt promote\n"
+
+
+@pytest.fixture
+def explained(monkeypatch, tmp_path):
+    """An active release of three symbols whose trees say why, and its directory."""
+    monkeypatch.setenv("SWIFTBOLT_HOME", str(tmp_path))
+    bars = tiny_bars()
+    release = write_tiny_release(tmp_path / "artifacts", "run", build_panel(bars, CorporateActions.of()), ["xgboost"])
+    directory = tmp_path / "artifacts" / "run"
+    known = read_forecasts(directory)
+    row = SimpleNamespace(version=3, run="run", release_digest=release.release_digest)
+    store = SimpleNamespace(
+        active_release=lambda: row,
+        forecasts=lambda version, symbol: known.filter(symbol=symbol),
+        bars=lambda symbols, end: bars.select(symbols, end=end),
+    )
+    opens(monkeypatch, store)
+    return directory
+
+
+def test_forecast_says_why_with_sign_and_size(explained, capsys):
+    said = [one for one in read_explanations(explained)["xgboost"] if one.symbol == "IBM"]
+    assert cli.run(["forecast", "ibm", "--json"]) == 0
+    why = json.loads(capsys.readouterr().out)["why"]
+    assert [(row["horizon"], row["feature"], row["value"], row["contribution"]) for row in why] == [
+        (one.horizon, part.feature, part.value, part.log_return) for one in said for part in one.largest
+    ]
+    formulas = {feature["name"]: feature["formula"] for feature in describe()}
+    assert all((row["model"], row["description"]) == ("xgboost", formulas[row["feature"]]) for row in why)
+    assert cli.run(["forecast", "ibm", "--horizon", "4"]) == 0
+    shown = capsys.readouterr().out
+    of_five = next(one for one in said if one.horizon == 5)
+    assert of_five.largest
+    for part in of_five.largest:
+        assert part.feature in shown
+        assert f"{part.log_return:+.3%}" in shown
+
+
+def test_forecast_gives_no_reasons_that_are_not_those_released(explained, capsys):
+    path = explained / "explanations.json"
+    path.write_text(path.read_text().replace('"horizon": 5', '"horizon": 6', 1))
+    assert cli.run(["forecast", "ibm", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["why"] == []
+    assert len(json.loads(shown.out)["forecasts"]) == 6
+    assert shown.err.startswith("no reasons can be given: ")
+    assert "its content has digest" in shown.err
+
+
+def test_forecast_gives_no_reasons_of_a_whole_release_that_is_not_the_active_one(explained, capsys):
+    panel = build_panel(tiny_bars(), CorporateActions.of())
+    shutil.rmtree(explained)
+    write_tiny_release(explained.parent, "run", panel, ["xgboost"], seed=6)
+    assert cli.run(["forecast", "ibm", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["why"] == []
+    assert shown.err == f"no reasons can be given: {explained}: is not release 3\n"
 
 
 # Programs that are started

@@ -53,7 +53,8 @@ def config(tmp_path: Path) -> Path:
 
 
 def run(bars: Path, config: Path, out: Path, *more: str) -> int:
-    return cli.run(["evaluate", "--bars", str(bars), "--config", str(config), "--out", str(out), *more])
+    paths = ["--bars", str(bars), "--config", str(config), "--out", str(out)]
+    return cli.run(["evaluate", *paths, "--no-ledger", *more])
 
 
 def test_it_writes_the_same_bytes_twice_and_replaces_what_it_wrote_before(
@@ -88,9 +89,30 @@ def test_the_scorecard_is_told_of_the_market_the_folds_and_the_rule(bars: Path, 
     assert naive["reasons"]["after_breaks"] == "0 sessions with an outcome follow a break, needs at least 20"
     assert drift["tests"]["rank_ic"]["p_value"] is not None
     assert {claim["model"] for claim in card["claims_tested"]} == {"xgboost", "transformer", "ensemble"}
+    assert card["importance"]["xgboost"].keys() == {"1", "5", "20"}
+    assert any(card["importance"]["xgboost"].values())
     page = (out / "report.html").read_text()
-    for title in ("Weights", "Coverage over time", "Tests"):
+    for title in ("Weights", "Coverage over time", "Importance", "Tests"):
         assert f"<h2>{title}</h2>" in page
+
+
+def test_without_a_ledger_the_results_are_whole_and_say_that_this_look_was_not_counted(
+    bars: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(bars, config, tmp_path / "out") == 0
+    assert "how many were tried is not known: --no-ledger was asked for" in capsys.readouterr().out
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@127.0.0.1:1/none")
+    arguments = ["evaluate", "--bars", str(bars), "--config", str(config), "--out", str(tmp_path / "other")]
+    assert cli.run(arguments) == 0
+    printed = capsys.readouterr()
+    (said,) = [line for line in printed.err.splitlines() if "look" in line]
+    assert said.startswith("this look will not be recorded: cannot reach the database at 127.0.0.1:1 (")
+    assert "secret" not in printed.err
+    assert "how many were tried is not known: no ledger of trials could be reached" in printed.out
+    one, other = (json.loads((tmp_path / name / "scorecard.json").read_text()) for name in ("out", "other"))
+    assert other["models"] == one["models"]
+    entry = other["trials"]["deflated_sharpe"]["ensemble"]["1"]
+    assert (entry["probability"], entry["reason"]) == (None, "no ledger of trials could be reached")
 
 
 def test_start_is_the_first_origin_and_a_start_too_early_or_late_says_what_is_needed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -11,8 +13,10 @@ from swiftbolt.models.explanations import (
     Contribution,
     Explanation,
     Importance,
+    covering,
     explanation_of,
     importance_of,
+    mean_by_horizon,
     mean_importance,
 )
 
@@ -54,3 +58,41 @@ def test_importance_is_the_mean_size_of_contributions_of_features_that_split():
 def test_a_model_that_does_not_use_a_feature_counts_as_zero_in_the_mean():
     one, other = Importance(gain={"a": 4.0}, shap={"a": 0.2}), Importance(gain={"b": 3.0}, shap={"b": 0.1})
     assert mean_importance([one, other]) == Importance(gain={"a": 2.0, "b": 1.5}, shap={"a": 0.1, "b": 0.05})
+
+
+def test_importance_over_folds_is_the_mean_at_each_horizon():
+    first = {1: Importance(gain={"a": 4.0}, shap={"a": 0.2}), 5: Importance(gain={}, shap={})}
+    second = {1: Importance(gain={"a": 2.0}, shap={"a": 0.4}), 5: Importance(gain={"b": 3.0}, shap={"b": 0.1})}
+    found = mean_by_horizon([first, second])
+    assert found[1].gain == {"a": 3.0}
+    assert found[1].shap["a"] == pytest.approx(0.3)
+    assert found[5] == Importance(gain={"b": 1.5}, shap={"b": 0.05})
+    assert mean_by_horizon([]) == {}
+
+
+def test_features_are_ranked_by_contribution_then_name_and_twenty_are_listed():
+    shap = {f"f{i:02}": i / 100 for i in range(30)} | {"b": 1.0, "a": 1.0}
+    ranked = Importance(gain={name: 2 * size for name, size in shap.items()}, shap=shap).ranked()
+    assert ranked[:3] == [
+        {"feature": "a", "shap": 1.0, "gain": 2.0},
+        {"feature": "b", "shap": 1.0, "gain": 2.0},
+        {"feature": "f29", "shap": 0.29, "gain": 0.58},
+    ]
+    assert (len(ranked), ranked[-1]["feature"]) == (20, "f12")
+
+
+def test_an_explanation_survives_json_bit_for_bit_and_something_else_is_no_explanation():
+    found = explained(0.1 / 3, -0.006, 0.002, 0.004, -0.003, 0.005, 0.0005, 0.01)
+    data = json.loads(json.dumps(found.to_json()))
+    assert Explanation.from_json(data) == found
+    for damage in ({"origin": "soon"}, {"largest": [{"feature": "a"}]}, {"more": 1}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            Explanation.from_json({**data, **damage})
+
+
+def test_a_horizon_is_explained_by_the_shortest_fitted_one_that_covers_it():
+    one = explained(0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01)
+    fitted = [replace(one, horizon=horizon) for horizon in (1, 5, 20)]
+    assert {asked: covering(fitted, asked).horizon for asked in (1, 2, 5, 6, 20)} == {1: 1, 2: 5, 5: 5, 6: 20, 20: 20}
+    assert covering(fitted, 21) is None
+    assert covering([], 5) is None

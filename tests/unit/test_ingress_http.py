@@ -356,6 +356,10 @@ def test_the_openapi_document_names_every_operation_once_and_documents_problems(
         [f"{method}_{model}_forecast" for method in ("get", "post") for model in ("ensemble", *MODELS)]
         + ["get_bars", "get_symbols", "get_releases", "get_scorecard", "get_health", "get_ready"]
     )
+    schemas = document["components"]["schemas"]
+    assert "why" in schemas["ForecastReply"]["required"]
+    assert "Log return over horizon sessions" in schemas["Reason"]["properties"]["contribution"]["description"]
+    assert set(schemas["Reason"]["required"]) == {"feature", "value", "contribution", "horizon", "description"}
     failing = document["paths"]["/api/ensemble/forecast"]["get"]["responses"]
     assert set(failing) == {"200", "404", "422", "503"}
     for status in ("404", "422", "503"):

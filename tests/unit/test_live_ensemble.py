@@ -13,14 +13,14 @@ import pytest
 from support.releases import EQUAL, ORIGIN, SYMBOLS, as_rows, normal_forecast, tiny_bars, write_tiny_release
 
 from serve.ensemble import Ensemble
-from serve.member import KEPT_RUNS, Member
+from serve.member import KEPT_RUNS, Answer, Member
 from serve.schemas import forecast_reply
 from serve.views import ReleaseRef
 from swiftbolt.actions import CorporateActions
 from swiftbolt.errors import ArtifactMismatch, InsufficientHistory, ModelError, NoMemberAnswered, NotFound
 from swiftbolt.features.engine import build_panel
 from swiftbolt.forecast import HORIZONS, MODELS, Forecasts
-from swiftbolt.release import read_ensemble, read_forecasts
+from swiftbolt.release import read_ensemble, read_explanations, read_forecasts
 from swiftbolt.universe import Cohort
 
 BARS = tiny_bars()
@@ -35,14 +35,15 @@ class Answers:
         self.name, self.daily, self.wait_s = name, daily, wait_s
         self.cancelled, self.answered = False, 0
 
-    async def __call__(self, run, panel) -> Forecasts:
+    async def __call__(self, run, panel) -> Answer:
         try:
             await asyncio.sleep(self.wait_s)
         except asyncio.CancelledError:
             self.cancelled = True
             raise
         self.answered += 1
-        return as_rows(normal_forecast(panel.symbols[0], self.name, self.daily, 0.01, origin=panel.last_session))
+        forecast = normal_forecast(panel.symbols[0], self.name, self.daily, 0.01, origin=panel.last_session)
+        return Answer(forecasts=as_rows(forecast))
 
 
 class Fails(Answers):
@@ -52,7 +53,7 @@ class Fails(Answers):
         super().__init__(name, 0.0)
         self.error = error
 
-    async def __call__(self, run, panel) -> Forecasts:
+    async def __call__(self, run, panel) -> Answer:
         raise self.error
 
 
@@ -111,7 +112,7 @@ def test_members_are_asked_side_by_side():
 
         met: asyncio.Barrier
 
-        async def __call__(self, run, panel) -> Forecasts:
+        async def __call__(self, run, panel) -> Answer:
             await self.met.wait()
             return await super().__call__(run, panel)
 
@@ -173,13 +174,16 @@ def test_a_live_forecast_on_the_releases_own_bars_is_the_released_one_to_the_bit
     release = ReleaseRef(version="1", run="first", state=read_ensemble(artifacts / "first"), cohort=COHORT)
     members = {name: beside(Member(name, artifacts)) for name in MODELS}
     ensemble = Ensemble(members, panel_of, deadline_s=60.0)
-    released = read_forecasts(artifacts / "first")
+    released, explained = read_forecasts(artifacts / "first"), read_explanations(artifacts / "first")
     for symbol in SYMBOLS:
         view = asyncio.run(ensemble.forecast(symbol, release, "ensemble"))
         assert view.missing == ()
         for model, forecast in view.by_model.items():
             (wanted,) = Forecasts.from_frame(released.filter(model=model, symbol=symbol))
             assert (forecast.quantiles_HQ == wanted.quantiles_HQ).all(), f"{model} of {symbol}"
+        why = [one for one in explained["xgboost"] if one.symbol == symbol]
+        assert max(len(one.largest) for one in why) == 5
+        assert {name: list(said) for name, said in view.explanations.items()} == {"xgboost": why}
         assert forecast_reply(view, "ensemble", 20, stale=False).missing == []
 
 
@@ -187,7 +191,7 @@ def test_a_member_loads_an_artifact_once(copied):
     member = Member("xgboost", copied)
     before = member.forecast("first", panel_of("IBM"))
     rmtree(copied / "first")
-    assert (member.forecast("first", panel_of("IBM")).quantiles_NHQ == before.quantiles_NHQ).all()
+    assert member.forecast("first", panel_of("IBM")) == before
 
 
 def test_a_changed_byte_is_refused_and_what_was_loaded_stays(copied):
@@ -200,7 +204,7 @@ def test_a_changed_byte_is_refused_and_what_was_loaded_stays(copied):
     file.write_bytes(bytes(content))
     with pytest.raises(ArtifactMismatch, match="bytes"):
         member.forecast("second", panel_of("IBM"))
-    assert len(member.forecast("first", panel_of("IBM"))) == 1
+    assert len(member.forecast("first", panel_of("IBM")).forecasts) == 1
 
 
 def test_an_artifact_for_other_features_or_of_no_release_is_refused(artifacts):

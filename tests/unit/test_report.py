@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from support.skill_market import Market
 
-from swiftbolt.evaluation.plots import ticks
+from swiftbolt.evaluation.plots import reliability, ticks
 from swiftbolt.evaluation.report import render_report
 from swiftbolt.evaluation.scorecard import build_scorecard
+from swiftbolt.models.explanations import Importance
 
 VOID = {"meta", "line", "rect", "circle", "polyline"}
 WEIGHTS = {
@@ -28,7 +29,14 @@ SECTIONS = (
     "Skill by year",
     "What the simple rule would have earned",
     "Weights",
+    "Importance",
 )
+IMPORTANCE = {
+    "xgboost": {
+        1: Importance(gain={f"f{i}": 10.0 * i for i in range(20)}, shap={f"f{i}": i / 100 for i in range(20)}),
+        5: Importance(gain={}, shap={}),  # no tree was kept
+    }
+}
 
 
 class Balanced(HTMLParser):
@@ -70,7 +78,11 @@ def card(market: Market) -> dict[str, Any]:
     frame = market.forecasts.filter(pl.col("model") != "ensemble")
     ensemble = market.of("arima").with_columns(model=pl.lit("ensemble"))
     return build_scorecard(
-        pl.concat([frame, ensemble]), {"weights": WEIGHTS}, conditions=market.conditions, threshold=0.55
+        pl.concat([frame, ensemble]),
+        {"weights": WEIGHTS},
+        conditions=market.conditions,
+        importance=IMPORTANCE,
+        threshold=0.55,
     )
 
 
@@ -106,6 +118,20 @@ def test_every_mark_lies_within_its_picture(card: dict[str, Any]):
             assert 0 <= float(y) <= float(height)
 
 
+def test_reliability_is_drawn_where_the_forecasts_lie_and_without_bins_that_are_nearly_empty():
+    bins = [
+        {"mean_p_up": 0.47, "rise_frequency": 1.0, "count": 9},
+        {"mean_p_up": 0.52, "rise_frequency": 0.50, "count": 600},
+        {"mean_p_up": 0.57, "rise_frequency": 0.58, "count": 391},
+    ]
+    drawn = reliability(bins)
+    assert parsed(drawn).said["title"] == [
+        "given 52.0%, rose 50.0% of 600 times",
+        "given 57.0%, rose 58.0% of 391 times",
+    ]
+    assert re.findall(r">(\d+%)</text>", drawn) == ["40%", "50%", "60%", "70%", "40%", "55%", "70%"]
+
+
 def test_the_weights_are_those_of_the_folds_that_forecast(card: dict[str, Any], market: Market):
     said = parsed(render_report(card)).said["title"]
     assert [text for text in said if text.startswith(("arima: ", "xgboost: ")) and " from 2" in text] == [
@@ -114,6 +140,23 @@ def test_the_weights_are_those_of_the_folds_that_forecast(card: dict[str, Any], 
         f"arima: 60.0% from {market.origins[60]}",
         f"xgboost: 40.0% from {market.origins[60]}",
     ]
+
+
+def test_the_features_that_move_the_median_most_are_drawn_by_size_and_said_aloud(card: dict[str, Any]):
+    page = render_report(card)
+    said = [text for text in parsed(page).said["title"] if "of the usual move" in text]
+    assert said[0] == "f19: 19.00% of the usual move, mean gain of its splits 190"
+    assert [text.split(":")[0] for text in said] == [f"f{i}" for i in range(19, 7, -1)]
+    assert 'aria-label="importance of features: f19 19.0%, f18 18.0%, ' in page
+    widths = re.findall(r'width="([^"]+)" height="12.0"', page)
+    assert [float(width) / float(widths[0]) for width in widths] == pytest.approx(
+        [i / 19 for i in range(19, 7, -1)], abs=0.001
+    )
+
+
+def test_a_scorecard_written_before_models_told_importance_is_rendered_without_it(card: dict[str, Any]):
+    page = render_report({key: value for key, value in card.items() if key != "importance"})
+    assert "Importance" not in parsed(page).said["h2"]
 
 
 def test_the_claims_and_the_tests_are_on_the_page(card: dict[str, Any]):

@@ -15,6 +15,7 @@ from serve.schemas import ForecastReply, ForecastRequest, forecast_reply, sessio
 from serve.views import SymbolForecast
 from swiftbolt.errors import DataError
 from swiftbolt.forecast import LEVELS, Forecast
+from swiftbolt.models.explanations import Contribution, Explanation
 
 Z_975 = 1.959963984540054
 
@@ -100,6 +101,42 @@ def test_signal_needs_confidence_and_a_return_beyond_the_cost(daily_mean, horizo
     assert forecast_reply(view, "arima", horizon, stale=False).signal == signal
 
 
+def explained_by_hand() -> SymbolForecast:
+    """A view whose xgboost says why at its three horizons."""
+    why = [
+        Explanation(
+            symbol="AAPL",
+            origin=ORIGIN,
+            horizon=horizon,
+            base=0.0,
+            largest=(
+                Contribution(feature="rsi_14", value=71.0, log_return=-0.001 * horizon),
+                Contribution(feature="of_another_time", value=0.5, log_return=0.0005 * horizon),
+            ),
+            others=0.0,
+        )
+        for horizon in (1, 5, 20)
+    ]
+    return dataclasses.replace(view_by_hand(), explanations={"xgboost": why})
+
+
+@pytest.mark.parametrize(("asked", "told"), [(1, 1), (4, 5), (5, 5), (6, 20)])
+def test_a_reply_says_why_at_the_shortest_fitted_horizon_that_covers_the_one_asked_for(asked, told):
+    first, second = forecast_reply(explained_by_hand(), "xgboost", asked, stale=False).why
+    assert (first.feature, first.value, first.contribution, first.horizon) == ("rsi_14", 71.0, -0.001 * told, told)
+    assert first.description == "50 (1 + ema_27(C - C[-1]) / ema_27(|C - C[-1]|))"
+    assert (second.feature, second.description) == ("of_another_time", None)
+
+
+def test_the_ensembles_reply_says_why_its_member_does_and_another_models_has_an_empty_list():
+    view = explained_by_hand()
+    assert forecast_reply(view, "ensemble", 5, stale=False).why == forecast_reply(view, "xgboost", 5, stale=False).why
+    assert json.loads(forecast_reply(view, "arima", 5, stale=False).model_dump_json())["why"] == []
+    without = {name: forecast for name, forecast in view.by_model.items() if name != "xgboost"}
+    absent = dataclasses.replace(view, by_model=without, missing=("xgboost",), explanations={})
+    assert json.loads(forecast_reply(absent, "ensemble", 5, stale=False).model_dump_json())["why"] == []
+
+
 def test_a_reply_says_when_and_from_which_session_it_was_made():
     reply = json.loads(forecast_reply(view_by_hand(version="7"), "ensemble", 5, stale=False).model_dump_json())
     assert reply["as_of"] == "2013-03-01"
@@ -110,7 +147,7 @@ def test_a_reply_says_when_and_from_which_session_it_was_made():
 def test_a_reply_holds_every_documented_field():
     documented = (
         "symbol current_price price_target lower_ci upper_ci confidence direction components timestamp as_of horizon "
-        "signal agreement price_targets lower_cis upper_cis volatility model_version stale missing"
+        "signal agreement price_targets lower_cis upper_cis volatility model_version stale missing why"
     )
     assert " ".join(ForecastReply.model_fields) == documented
 

@@ -18,7 +18,15 @@ from swiftbolt.actions import CorporateActions
 from swiftbolt.errors import ArtifactMismatch, StoreUnavailable
 from swiftbolt.features.engine import build_panel
 from swiftbolt.forecast import Forecasts
-from swiftbolt.release import Release, read_ensemble, read_forecasts, read_manifest, release_digest
+from swiftbolt.release import (
+    Release,
+    read_ensemble,
+    read_explanations,
+    read_forecasts,
+    read_manifest,
+    read_member,
+    release_digest,
+)
 from swiftbolt.store import ReleaseRow
 
 BARS = tiny_bars()
@@ -74,6 +82,10 @@ def row_of(release: Release, version: int = 1, run: str = "first") -> ReleaseRow
     )
 
 
+def replace_in(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
 def publish_again(artifacts: Path, run: str, forecasts: pl.DataFrame) -> Release:
     """A copy of the first release with other forecasts and the digest that goes with them."""
     directory = artifacts / run
@@ -81,7 +93,8 @@ def publish_again(artifacts: Path, run: str, forecasts: pl.DataFrame) -> Release
     forecasts.write_parquet(directory / "forecasts.parquet")
     release = Release.read(directory)
     manifests = {name: read_manifest(directory / name) for name in release.models}
-    release = replace(release, run=run, release_digest=release_digest(manifests, read_ensemble(directory), forecasts))
+    digest = release_digest(manifests, read_ensemble(directory), forecasts, read_explanations(directory))
+    release = replace(release, run=run, release_digest=digest)
     (directory / "release.json").write_text(release.to_json())
     return release
 
@@ -104,6 +117,28 @@ def test_a_snapshot_prices_from_the_raw_close_of_the_origin(written):
     assert {view.made_at for view in snapshot.views.values()} == {CREATED}
     assert snapshot.bars.last_session == ORIGIN
     assert max(snapshot.bars.sessions_per_symbol().values()) <= KEPT_SESSIONS
+
+
+def test_a_snapshot_says_why_as_the_released_trees_do_on_the_panel_they_forecast_from(written):
+    artifacts, release = written
+    snapshot = load_snapshot(ScriptedStore(), row_of(release), artifacts)
+    panel = build_panel(BARS, CorporateActions.of())
+    trees = read_member(artifacts / "first", "xgboost", spec_hash=panel.spec_hash)
+    said = trees.explain(panel, panel.rows_at(panel.sessions[-1:]))
+    assert [one for view in snapshot.views.values() for one in view.explanations["xgboost"]] == said
+    assert max(len(one.largest) for one in said) == 5
+    assert {name for view in snapshot.views.values() for name in view.explanations} == {"xgboost"}
+
+
+def test_a_release_made_before_models_could_say_why_is_loaded_and_says_nothing(artifacts):
+    directory = artifacts / "first"
+    (directory / "explanations.json").unlink()
+    manifests = {name: read_manifest(directory / name) for name in ("arima", "xgboost")}
+    digest = release_digest(manifests, read_ensemble(directory), read_forecasts(directory), {})
+    old = replace(Release.read(directory), release_digest=digest)
+    (directory / "release.json").write_text(old.to_json())
+    snapshot = load_snapshot(ScriptedStore(), row_of(old), artifacts)
+    assert [dict(view.explanations) for view in snapshot.views.values()] == [{}] * len(SYMBOLS)
 
 
 def test_a_member_without_a_forecast_of_a_symbol_is_missing_there_alone(artifacts):
@@ -135,6 +170,11 @@ def test_a_score_that_is_no_number_is_told_as_null(artifacts):
         lambda directory: (directory / "scorecard.json").write_text("{"),
         lambda directory: (directory / "forecasts.parquet").write_bytes(b"PAR1"),
         lambda directory: (directory / "forecasts.parquet").unlink(),
+        lambda directory: (directory / "explanations.json").write_text("{"),
+        lambda directory: (directory / "explanations.json").write_text("[]"),
+        lambda directory: (directory / "explanations.json").write_text('{"xgboost": [{}]}'),
+        lambda directory: (directory / "explanations.json").unlink(),
+        lambda directory: replace_in(directory / "explanations.json", '"horizon": 5', '"horizon": 6'),
         lambda directory: (directory / "xgboost" / "manifest.json").write_text("{}"),
         lambda directory: (directory / "release.json").write_text("null"),
     ],

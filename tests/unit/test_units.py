@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -125,15 +126,25 @@ def test_a_symbol_apart_is_fitted_as_within_the_universe_and_with_the_seed_of_th
     assert apart == together.dump()
 
 
+def test_a_unit_tells_the_importance_that_its_artifact_holds_and_a_model_that_has_none_tells_none(work: Work) -> None:
+    panel, recipe, folds = work
+    trees = run_unit(panel, recipe, Unit(model="xgboost", fold=folds[-1], symbol=None))
+    kept = json.loads(trees.files["importance.json"])
+    assert {str(horizon): asdict(found) for horizon, found in trees.importance.items()} == kept
+    assert any(found.shap for found in trees.importance.values())
+    assert run_unit(panel, recipe, Unit(model="arima", fold=folds[0], symbol="AA")).importance == {}
+
+
 def test_outcomes_survive_the_disk_bit_for_bit(work: Work, tmp_path: Path) -> None:
     panel, recipe, folds = work
-    wanted = [Unit(model="arima", fold=folds[-1], symbol="AA"), Unit(model="arima", fold=folds[0], symbol="BB")]
+    wanted = [Unit(model="arima", fold=folds[-1], symbol="AA"), Unit(model="xgboost", fold=folds[0], symbol=None)]
     outcomes = [run_unit(panel, recipe, unit) for unit in wanted]
     failed = Outcome(unit=Unit(model="naive", fold=folds[0], symbol="AA"), forecasts=None, failure="why")
     save_outcomes(tmp_path, [*outcomes, failed])
     again = load_outcomes(tmp_path, [*wanted, failed.unit])
     assert again[0].files == outcomes[0].files
     assert again[2] == failed
+    assert again[1].importance == outcomes[1].importance != {}
     for a, b in zip(outcomes, again, strict=False):
         assert a.forecasts is not None
         assert b.forecasts is not None
