@@ -1,8 +1,8 @@
 """Networks trained by Ray Train: the library's epoch loop on one or several workers, CPU (gloo) or GPU (NCCL).
 
 One run trains all jobs one after another, because starting workers costs seconds. A finished network is
-a checkpoint of its own (safetensors and JSON), so a run that lost a worker, or was started again under
-the same name, goes on after the last finished job.
+a checkpoint of its own (safetensors and JSON), and so is the state of one in training every few epochs: a run that lost
+a worker, or was started again under the same name, goes on from there and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +28,12 @@ from cluster.train_runs import in_background, set_environment
 from swiftbolt.errors import ModelError, SwiftBoltError
 from swiftbolt.models.networks import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
+from swiftbolt.models.training_state import TrainingState
 from swiftbolt.panel import Panel
 
 _RUN_FILE = "run.json"
+_JOB_FILE = "job.json"
+_STATE_EPOCHS = 5  # a state is some megabytes, and every worker waits while it is written
 _WORKER_FAILURES = 3
 _POLL_S = 0.25
 
@@ -130,7 +134,8 @@ def _train_jobs(config: dict[str, Any]) -> SwiftBoltError | None:
     jobs: list[TrainingJob] = config["jobs"]
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    for index in range(_first_unfinished(), len(jobs)):
+    begun, resume = _where_it_stood()
+    for index in range(begun, len(jobs)):
         try:
             trained = train_network(
                 panel,
@@ -139,34 +144,48 @@ def _train_jobs(config: dict[str, Any]) -> SwiftBoltError | None:
                 world_size=world_size,
                 all_reduce=_all_reduce if world_size > 1 else None,
                 device=ray.train.torch.get_device(),
+                resume=resume,
+                on_epoch=partial(_report_state, index, write=rank == 0),
             )
         except SwiftBoltError as failure:
             return failure
+        resume = None
         about = json.dumps({"job": index, "digest": config["digest"]}).encode()
-        _report(index, {**trained.to_files(), _RUN_FILE: about}, write=rank == 0)
+        _report(index, _folder(index), {**trained.to_files(), _RUN_FILE: about}, write=rank == 0)
     return None
 
 
-def _first_unfinished() -> int:
+def _where_it_stood() -> tuple[int, TrainingState | None]:
+    """The job to begin with, and from which state, as the newest checkpoint tells."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return 0, None
     with checkpoint.as_directory() as folder:
-        return int(json.loads((Path(folder) / _RUN_FILE).read_bytes())["job"]) + 1
+        files = _read(Path(folder))
+    if _RUN_FILE in files:
+        return int(json.loads(files[_RUN_FILE])["job"]) + 1, None
+    return int(json.loads(files[_JOB_FILE])["job"]), TrainingState.from_files(files)
+
+
+def _report_state(index: int, epoch: int, state: Callable[[], TrainingState], *, write: bool) -> None:
+    """Hand in where a training stands, every few epochs; all workers count the same epochs."""
+    if epoch % _STATE_EPOCHS == 0:
+        files = {**state().to_files(), _JOB_FILE: json.dumps({"job": index}).encode()} if write else {}
+        _report(index, f"{_folder(index)}_epoch_{epoch:03d}", files, write=write)
 
 
 def _all_reduce(tensor: Tensor) -> None:
     torch.distributed.all_reduce(tensor)
 
 
-def _report(index: int, files: Mapping[str, bytes], *, write: bool) -> None:
+def _report(index: int, name: str, files: Mapping[str, bytes], *, write: bool) -> None:
     """A barrier of all workers, at which one of them hands in the checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         if write:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
+            for file, content in files.items():
+                (Path(folder) / file).write_bytes(content)
         checkpoint = ray.train.Checkpoint.from_directory(folder) if write else None
-        ray.train.report({"job": index}, checkpoint=checkpoint, checkpoint_dir_name=_folder(index))
+        ray.train.report({"job": index}, checkpoint=checkpoint, checkpoint_dir_name=name)
 
 
 def _folder(index: int) -> str:

@@ -87,7 +87,11 @@ class ProcessTrainer:
         Raises:
             EnvironmentFault: a process was killed from outside.
         """
-        return spread(train_network, panel, jobs, workers=self.workers, on_done=lambda job, _: on_done(job))
+        return spread(_train, panel, jobs, workers=self.workers, on_done=lambda job, _: on_done(job))
+
+
+def _train(panel: Panel, job: TrainingJob) -> TrainedNetwork:
+    return train_network(panel, job)
 
 
 class NeuralForecaster(Model):

@@ -17,7 +17,8 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from swiftbolt.errors import DidNotConverge, InsufficientHistory
+from swiftbolt.errors import ArtifactMismatch, DidNotConverge, InsufficientHistory
 from swiftbolt.folds import SessionRange
 from swiftbolt.forecast import HORIZONS
 from swiftbolt.models.quantile_head import summed_loss
 from swiftbolt.models.trained import Network, NetworkConfig, TrainedNetwork, TrainingJob
+from swiftbolt.models.training_state import TrainingState, identity_of
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import Standardiser, panel_volatility
 from swiftbolt.windows import has_window, train_rows, validation_rows
@@ -38,10 +40,14 @@ from swiftbolt.windows import has_window, train_rows, validation_rows
 AllReduce = Callable[[Tensor], None]
 """Adds a tensor up over all workers, in place."""
 
+OnEpoch = Callable[[int, Callable[[], TrainingState]], None]
+
 GRADIENT_NORM = 1.0
 LEARNING_RATE_FACTOR = 0.5
 # What a stream of random numbers is for; part of its seed.
 _INITIAL_WEIGHTS, _ORDER, _DROPOUT = range(3)
+# What changes in a plateau schedule as it goes on.
+_SCHEDULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ def train_network(
     world_size: int = 1,
     all_reduce: AllReduce | None = None,
     device: torch.device | None = None,
+    resume: TrainingState | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainedNetwork:
     """Train on ``job.fold.train``, stop early on ``job.fold.validation``, keep the best epoch's weights.
 
@@ -95,10 +103,13 @@ def train_network(
         rank, world_size: which share of every batch is this worker's; all workers return equal networks.
         all_reduce: needed when ``world_size`` is above 1.
         device: CUDA if there is one, else CPU.
+        resume: where an interrupted training of this very job stood; the outcome is that of one never interrupted.
+        on_epoch: called after every epoch with its number and a function that gives the state to resume from.
 
     Raises:
         InsufficientHistory: no usable origin in the training or the validation range.
         DidNotConverge: the loss is no longer a number.
+        ArtifactMismatch: ``resume`` is of another training.
     """
     if (world_size > 1) != (all_reduce is not None):
         raise ValueError("all_reduce is needed with several workers, and only then")
@@ -109,29 +120,79 @@ def train_network(
         network = job.config.build(len(panel.feature_names)).to(device)
         table = FeatureTable.of(panel, standardiser, job.config.look_back, device)
         loop = EpochLoop(network, job, table, rank, world_size, all_reduce)
-        untrained_loss = best_loss = loop.evaluate(validation)
-        best_epoch, best_weights = 0, _weights(loop.averaged)
-        history: list[tuple[float, float]] = []
-        for epoch in range(1, job.config.epochs + 1):
-            train_loss, loss = loop.train_epoch(train, epoch), loop.evaluate(validation)
-            if not math.isfinite(train_loss + loss):
-                raise DidNotConverge(job.name, "the universe", f"the loss is {train_loss + loss} in epoch {epoch}")
-            history.append((train_loss, loss))
-            loop.schedule.step(loss)
-            if loss < best_loss:
-                best_loss, best_epoch, best_weights = loss, epoch, _weights(loop.averaged)
-            elif epoch - best_epoch >= job.config.patience:
-                break
+        progress = _Progress.begin(loop, validation, identity_of(panel, job, world_size), resume)
+        while progress.epoch < job.config.epochs and progress.epoch - progress.best_epoch < job.config.patience:
+            progress.advance(loop, train, validation)
+            if on_epoch is not None:
+                on_epoch(progress.epoch, lambda: progress.state(loop))
     return TrainedNetwork(
         name=job.name,
         architecture=job.config.architecture(),
-        weights=best_weights,
+        weights=progress.best,
         standardiser=standardiser,
         spec_hash=panel.spec_hash,
-        best_epoch=best_epoch,
-        untrained_loss=untrained_loss,
-        history=tuple(history),
+        best_epoch=progress.best_epoch,
+        untrained_loss=progress.untrained_loss,
+        history=tuple(progress.history),
     )
+
+
+@dataclass(kw_only=True, slots=True)
+class _Progress:
+    """How far a training has come, and the best it has found."""
+
+    identity: str
+    untrained_loss: float
+    best_loss: float
+    best: dict[str, NDArray[np.float32]]
+    epoch: int = 0
+    best_epoch: int = 0
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, loop: EpochLoop, validation: Samples, identity: str, resume: TrainingState | None) -> _Progress:
+        """At the start, or where ``resume`` says; the loop is brought there, too."""
+        if resume is None:
+            loss = loop.evaluate(validation)
+            return cls(identity=identity, untrained_loss=loss, best_loss=loss, best=_weights(loop.averaged))
+        if resume.identity != identity:
+            raise ArtifactMismatch("a training can only be taken up with the same job, panel and number of workers")
+        loop.restore(resume)
+        return cls(
+            identity=identity,
+            untrained_loss=resume.untrained_loss,
+            best_loss=resume.best_loss,
+            best=dict(resume.best),
+            epoch=resume.epoch,
+            best_epoch=resume.best_epoch,
+            history=list(resume.history),
+        )
+
+    def advance(self, loop: EpochLoop, train: Samples, validation: Samples) -> None:
+        """One epoch more."""
+        self.epoch += 1
+        train_loss, loss = loop.train_epoch(train, self.epoch), loop.evaluate(validation)
+        if not math.isfinite(train_loss + loss):
+            raise DidNotConverge(
+                loop.job.name, "the universe", f"the loss is {train_loss + loss} in epoch {self.epoch}"
+            )
+        self.history.append((train_loss, loss))
+        loop.schedule.step(loss)
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.best = loss, self.epoch, _weights(loop.averaged)
+
+    def state(self, loop: EpochLoop) -> TrainingState:
+        """To go on from here another time."""
+        return TrainingState(
+            identity=self.identity,
+            epoch=self.epoch,
+            best_epoch=self.best_epoch,
+            best_loss=self.best_loss,
+            untrained_loss=self.untrained_loss,
+            history=tuple(self.history),
+            best=dict(self.best),
+            **loop.saved(),
+        )
 
 
 class EpochLoop:
@@ -163,6 +224,39 @@ class EpochLoop:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=LEARNING_RATE_FACTOR, patience=max(1, job.config.patience // 3)
         )
+
+    def saved(self) -> dict[str, Any]:
+        """What ``restore`` needs, under the names of ``TrainingState``."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            "steps": self.steps,
+            "network": _weights(self.network),
+            "averaged": _weights(self.averaged),
+            "optimiser": {
+                f"{place}.{name}": value.detach().cpu().numpy().copy()
+                for place, values in moments.items()
+                for name, value in values.items()
+            },
+            "learning_rates": tuple(float(group["lr"]) for group in self.optimizer.param_groups),
+            "schedule": {name: getattr(self.schedule, name) for name in _SCHEDULE_STATE},
+        }
+
+    def restore(self, state: TrainingState) -> None:
+        """Stand where another loop of the same job stood."""
+        self.steps = state.steps
+        for network, arrays in ((self.network, state.network), (self.averaged, state.averaged)):
+            network.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        whole = self.optimizer.state_dict()
+        whole["state"] = {}
+        for name, array in state.optimiser.items():
+            place, _, moment = name.partition(".")
+            whole["state"].setdefault(int(place), {})[moment] = torch.tensor(array)
+        for group, rate in zip(whole["param_groups"], state.learning_rates, strict=True):
+            group["lr"] = rate
+        self.optimizer.load_state_dict(whole)
+        self.optimizer.zero_grad(set_to_none=False)
+        for name, value in state.schedule.items():
+            setattr(self.schedule, name, value)
 
     def train_epoch(self, samples: Samples, epoch: int) -> float:
         """One pass over this epoch's rows; the mean loss of a label."""

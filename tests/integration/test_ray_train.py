@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,6 +132,31 @@ def test_a_killed_worker_costs_no_finished_network_and_changes_no_byte(ray_clust
     remote = trainer(tmp_path, workers=1).train(PANEL, slow, kill_after_first)
     assert killed
     assert [n.to_files() for n in remote] == [n.to_files() for n in InProcessTrainer().train(PANEL, slow, ignore)]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the worker through /proc")
+def test_a_worker_killed_in_the_middle_of_a_training_goes_on_from_its_last_state(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    # An epoch takes about a second, so that the worker dies long before it is done.
+    config = LSTMConfig(units=(6,), dropout=0.2, batch_size=1, **{**SMALL, "epochs": 14, "look_back": 20})
+    slow = [TrainingJob(name="lstm", config=config.model_copy(update={"patience": 14}), fold=FOLD, seed=11)]
+    first, second = (tmp_path / "networks-1" / f"job_0000_epoch_{epoch:03d}" / "state.json" for epoch in (5, 10))
+    written: list[float] = []
+
+    def kill_after_two_states() -> None:
+        while not second.exists():  # the first has been taken note of by then, this one perhaps not yet
+            time.sleep(0.05)
+        os.kill(train_worker_pid(), signal.SIGKILL)
+        written.append(first.stat().st_mtime)
+
+    killer = threading.Thread(target=kill_after_two_states, daemon=True)
+    killer.start()
+    remote = trainer(tmp_path, workers=1).train(PANEL, slow, ignore)
+    killer.join(timeout=1)
+    assert written == [first.stat().st_mtime]  # the first five epochs were not gone through again
+    assert remote[0].to_files() == InProcessTrainer().train(PANEL, slow, ignore)[0].to_files()
 
 
 def train_worker_pid() -> int:

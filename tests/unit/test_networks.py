@@ -17,6 +17,7 @@ from swiftbolt.models.lstm import LSTM, LSTMConfig
 from swiftbolt.models.networks import InProcessTrainer, ProcessTrainer, TrainedNetwork, TrainingJob
 from swiftbolt.models.quantile_head import QuantileHead, Standard, crps, quantiles, student_t_shape, summed_loss
 from swiftbolt.models.training import EpochLoop, FeatureTable, Samples, prepare, standardised_returns, train_network
+from swiftbolt.models.training_state import TrainingState
 from swiftbolt.panel import Panel
 from swiftbolt.scaling import Standardiser, panel_volatility
 
@@ -276,6 +277,33 @@ def test_processes_train_the_same_networks_to_the_bit_and_tell_of_each(trained: 
     networks = ProcessTrainer(2).train(PANEL, jobs, told.append)
     assert {one.seed for one in told} == {one.seed for one in jobs}
     assert networks[1].to_files() == trained.to_files()
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_a_training_taken_up_after_any_epoch_ends_in_the_same_bytes(stopped_after: int) -> None:
+    # Long enough for the learning rate to be halved on the way.
+    long = job(epochs=8, patience=6, learning_rate=0.05, dropout=0.3)
+    states: dict[int, dict[str, bytes]] = {}
+    whole = train_network(PANEL, long, on_epoch=lambda epoch, state: states.update({epoch: state().to_files()}))
+    assert sorted(states) == list(range(1, len(whole.history) + 1))
+    later: list[int] = []
+    taken_up = train_network(
+        PANEL,
+        long,
+        resume=TrainingState.from_files(states[stopped_after]),
+        on_epoch=lambda epoch, state: later.append(epoch),
+    )
+    assert later[0] == stopped_after + 1
+    assert taken_up.to_files() == whole.to_files()
+
+
+def test_a_training_is_not_taken_up_with_another_job_or_damaged_files() -> None:
+    states: list[TrainingState] = []
+    train_network(PANEL, job(epochs=1), on_epoch=lambda epoch, state: states.append(state()))
+    with pytest.raises(ArtifactMismatch, match="the same job, panel and number of workers"):
+        train_network(PANEL, replace(job(epochs=1), seed=99), resume=states[0])
+    with pytest.raises(ArtifactMismatch, match="cannot be read"):
+        TrainingState.from_files({**states[0].to_files(), "state.json": b"{"})
 
 
 def test_jobs_and_networks_travel_between_processes(trained: TrainedNetwork) -> None:
