@@ -57,25 +57,25 @@ class Axes:
 
     def level(self, y: float, kind: str) -> str:
         """A line across."""
-        return _line(self.left, self._up(y), self.right, self._up(y), kind)
+        return line(self.left, self._up(y), self.right, self._up(y), kind)
 
     def scale(self, form: str) -> list[str]:
         """Round values up the left side, each with a line."""
         parts = []
         for tick in ticks(*self.y):
             parts.append(self.level(tick, "rule"))
-            parts.append(_text(self.left - 6, self._up(tick) + 4, format(tick, form), "end", "quiet"))
+            parts.append(text_at(self.left - 6, self._up(tick) + 4, format(tick, form), "end", "quiet"))
         return parts
 
     def below(self, labels: Mapping[float, str], title: str = "") -> list[str]:
         """Labels under the picture at some values of x; the outermost stay within it."""
         anchors = {min(labels, default=0.0): "start", max(labels, default=0.0): "end"} if len(labels) > 1 else {}
         parts = [
-            _text(self._across(x), self.bottom + 16, text, anchors.get(x, "middle"), "quiet")
+            text_at(self._across(x), self.bottom + 16, text, anchors.get(x, "middle"), "quiet")
             for x, text in labels.items()
         ]
         return (
-            [*parts, _text((self.left + self.right) / 2, self.bottom + 32, title, "middle", "quiet")]
+            [*parts, text_at((self.left + self.right) / 2, self.bottom + 32, title, "middle", "quiet")]
             if title
             else parts
         )
@@ -111,15 +111,15 @@ def skill_by_model(rows: Sequence[Scores], low: float, high: float) -> str:
     scale = width / ((high - low) or 1.0)
     zero = LABEL_WIDTH - low * scale
     height = ROW_HEIGHT * len(rows) + 4
-    parts = [_line(zero, 0, zero, height, "rule")]
+    parts = [line(zero, 0, zero, height, "rule")]
     for i, (name, _, scores) in enumerate(rows):
         skill, middle = scores["skill"], ROW_HEIGHT * (i + 0.5) + 2
-        parts.append(_text(0, middle + 4, name))
-        parts.append(_text(WIDTH, middle + 4, shown(skill, "+.2%"), "end"))
+        parts.append(text_at(0, middle + 4, name))
+        parts.append(text_at(WIDTH, middle + 4, shown(skill, "+.2%"), "end"))
         if skill is not None:
             left = min(zero, zero + skill * scale)
-            parts.append(_rect(left, middle - 7, abs(skill) * scale, 14, _side(skill)))
-    return _svg(WIDTH, height, parts, "skill per model")
+            parts.append(rect(left, middle - 7, abs(skill) * scale, 14, _side(skill)))
+    return svg(WIDTH, height, parts, "skill per model")
 
 
 def skill_by_year(points: Points) -> str:
@@ -132,14 +132,14 @@ def skill_by_year(points: Points) -> str:
     for i, p in enumerate(found):
         (x, y), (_, zero) = axes.at(i + 0.5, p["skill"]), axes.at(0, 0)
         said = f"{p['year']}: {p['skill']:+.2%} on {p['n']} forecasts"
-        parts.append(_rect(x - width / 2, min(y, zero), width, abs(y - zero), _side(p["skill"]), said))
+        parts.append(rect(x - width / 2, min(y, zero), width, abs(y - zero), _side(p["skill"]), said))
     every = max(1, math.ceil(len(found) / 7))
     parts += [
-        _text(axes.at(i + 0.5, 0)[0], axes.bottom + 16, str(p["year"]), "middle", "quiet")
+        text_at(axes.at(i + 0.5, 0)[0], axes.bottom + 16, str(p["year"]), "middle", "quiet")
         for i, p in enumerate(found)
         if i % every == 0
     ]
-    return _svg(WIDTH, UNTITLED, parts, "CRPS skill by year")
+    return svg(WIDTH, UNTITLED, parts, "CRPS skill by year")
 
 
 def coverage_by_model(rows: Sequence[Scores]) -> str:
@@ -152,16 +152,16 @@ def coverage_by_model(rows: Sequence[Scores]) -> str:
         # From 40 % to 100 %, where all intervals of a usable forecast lie.
         return LABEL_WIDTH + width * (max(share, 0.4) - 0.4) / 0.6
 
-    parts = [_line(x(nominal), top, x(nominal), height, "aim") for _, nominal in INTERVALS]
-    parts += [_text(x(nominal), 12, f"{nominal * 100:.0f}", "middle", "quiet") for _, nominal in INTERVALS]
+    parts = [line(x(nominal), top, x(nominal), height, "aim") for _, nominal in INTERVALS]
+    parts += [text_at(x(nominal), 12, f"{nominal * 100:.0f}", "middle", "quiet") for _, nominal in INTERVALS]
     for i, (name, _, scores) in enumerate(rows):
         middle = top + ROW_HEIGHT * (i + 0.5)
-        parts += [_text(0, middle + 4, name), _line(LABEL_WIDTH, middle, WIDTH - 16, middle, "rule")]
+        parts += [text_at(0, middle + 4, name), line(LABEL_WIDTH, middle, WIDTH - 16, middle, "rule")]
         for key, nominal in INTERVALS:
             share = scores[key]
             if share is not None:
-                parts.append(_dot(x(share), middle, 4.5, f"{name}: {share:.1%} inside the {nominal:.0%} interval"))
-    return _svg(WIDTH, height, parts, "interval coverage per model")
+                parts.append(dot(x(share), middle, 4.5, f"{name}: {share:.1%} inside the {nominal:.0%} interval"))
+    return svg(WIDTH, height, parts, "interval coverage per model")
 
 
 def coverage_by_quarter(points: Points) -> str:
@@ -171,9 +171,9 @@ def coverage_by_quarter(points: Points) -> str:
     places = [(float(i), p["coverage_95"]) for i, p in enumerate(points)]
     parts = [*axes.scale(".0%"), axes.level(0.95, "aim"), axes.path(places, "curve")]
     for place, p in zip(places, points, strict=True):
-        parts.append(_dot(*axes.at(*place), 3, f"{p['quarter']}: {p['coverage_95']:.1%} of {p['n']} outcomes"))
+        parts.append(dot(*axes.at(*place), 3, f"{p['quarter']}: {p['coverage_95']:.1%} of {p['n']} outcomes"))
     parts += axes.below({i: points[i]["quarter"] for i in {0, len(points) - 1}})
-    return _svg(WIDTH, UNTITLED, parts, "coverage of the 95 % interval by quarter")
+    return svg(WIDTH, UNTITLED, parts, "coverage of the 95 % interval by quarter")
 
 
 def reliability(bins: Points) -> str:
@@ -191,11 +191,11 @@ def reliability(bins: Points) -> str:
     most = max(b["count"] for b in bins)
     for point, b in zip(points, bins, strict=True):
         said = f"given {b['mean_p_up']:.1%}, rose {b['rise_frequency']:.1%} of {b['count']} times"
-        parts.append(_dot(*axes.at(*point), 2.0 + 6.0 * (b["count"] / most) ** 0.5, said))
+        parts.append(dot(*axes.at(*point), 2.0 + 6.0 * (b["count"] / most) ** 0.5, said))
     parts += axes.below(
         {value: f"{value:.0%}" for value in (low, (low + high) / 2, high)}, "probability given of a rise"
     )
-    return _svg(SQUARE, SQUARE, parts, "reliability of the probability of a rise")
+    return svg(SQUARE, SQUARE, parts, "reliability of the probability of a rise")
 
 
 def selective(curves: Mapping[str, Points], chosen: str) -> str:
@@ -209,9 +209,9 @@ def selective(curves: Mapping[str, Points], chosen: str) -> str:
         parts.append(axes.path([(p["coverage"], p["accuracy"]) for p in curves[name]], kind, name))
         for p in curves[name] if name == chosen else ():
             said = f"the most confident {p['coverage']:.0%} (from {p['threshold']:.1%}): {p['accuracy']:.1%} right"
-            parts.append(_dot(*axes.at(p["coverage"], p["accuracy"]), 3, said))
+            parts.append(dot(*axes.at(p["coverage"], p["accuracy"]), 3, said))
     parts += axes.below({0: "0%", 0.5: "50%", 1: "100%"}, "share of forecasts acted on")
-    return _svg(WIDTH, HEIGHT, parts, "accuracy against coverage")
+    return svg(WIDTH, HEIGHT, parts, "accuracy against coverage")
 
 
 def equity(points: Points) -> str:
@@ -227,7 +227,7 @@ def equity(points: Points) -> str:
         upper.level(1.0, "aim"),
         upper.path([(float(i), p["wealth"]) for i, p in enumerate(points)], "curve"),
         *(
-            _text(lower.left - 6, lower.at(0, tick)[1] + 4, f"{tick:.0%}", "end", "quiet")
+            text_at(lower.left - 6, lower.at(0, tick)[1] + 4, f"{tick:.0%}", "end", "quiet")
             for tick in ticks(*lower.y, 2)
         ),
         lower.path(sunk, "sunk"),
@@ -235,7 +235,7 @@ def equity(points: Points) -> str:
         lower.level(GOALS["max_drawdown"], "aim"),
         *lower.below({0.0: points[0]["session"], span[1]: points[-1]["session"]}),
     ]
-    return _svg(WIDTH, UNTITLED + 48, parts, "wealth and drawdown of the simple rule")
+    return svg(WIDTH, UNTITLED + 48, parts, "wealth and drawdown of the simple rule")
 
 
 def weights(folds: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -249,14 +249,14 @@ def weights(folds: Sequence[tuple[str, Mapping[str, float]]]) -> str:
             share = row.get(name, 0.0)
             (left, top), (right, bottom) = axes.at(i + 0.04, done + share), axes.at(i + 0.96, done)
             said = f"{name}: {share:.1%} from {first}"
-            parts.append(_rect(left, top, right - left, bottom - top, f"part{m % 4}", said))
+            parts.append(rect(left, top, right - left, bottom - top, f"part{m % 4}", said))
             done += share
     x = 0.0
     for m, name in enumerate(members):
-        parts += [_rect(x, 6, 10, 10, f"part{m % 4}"), _text(x + 14, 15, name)]
+        parts += [rect(x, 6, 10, 10, f"part{m % 4}"), text_at(x + 14, 15, name)]
         x += 26 + 6.5 * len(name)
     labels = {0.0: folds[0][0], **({float(len(folds)): f"{folds[-1][0]} on"} if len(folds) > 1 else {})}
-    return _svg(WIDTH, UNTITLED, [*parts, *axes.below(labels)], "ensemble weights over folds")
+    return svg(WIDTH, UNTITLED, [*parts, *axes.below(labels)], "ensemble weights over folds")
 
 
 def importance(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -268,18 +268,18 @@ def importance(rows: Sequence[Mapping[str, Any]]) -> str:
     for i, row in enumerate(rows):
         middle = FEATURE_HEIGHT * (i + 0.5) + 2
         said = f"{row['feature']}: {row['shap']:.2%} of the usual move, mean gain of its splits {row['gain']:.3g}"
-        parts.append(_text(0, middle + 4, row["feature"]))
-        parts.append(_rect(FEATURE_WIDTH, middle - 6, row["shap"] * scale, 12, "mark", said))
-        parts.append(_text(WIDTH, middle + 4, f"{row['shap']:.1%}", "end"))
+        parts.append(text_at(0, middle + 4, row["feature"]))
+        parts.append(rect(FEATURE_WIDTH, middle - 6, row["shap"] * scale, 12, "mark", said))
+        parts.append(text_at(WIDTH, middle + 4, f"{row['shap']:.1%}", "end"))
     label = ", ".join(f"{row['feature']} {row['shap']:.1%}" for row in rows)
-    return _svg(WIDTH, FEATURE_HEIGHT * len(rows) + 4, parts, f"importance of features: {label}")
+    return svg(WIDTH, FEATURE_HEIGHT * len(rows) + 4, parts, f"importance of features: {label}")
 
 
 def _side(value: float) -> str:
     return "good" if value > 0 else "bad"
 
 
-def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
+def svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
     inside = "\n".join(parts)
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
@@ -287,22 +287,22 @@ def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
+def text_at(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _rect(x: float, y: float, width: float, height: float, kind: str, said: str = "") -> str:
+def rect(x: float, y: float, width: float, height: float, kind: str, said: str = "") -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{kind}">'
         f"{_title(said)}</rect>"
     )
 
 
-def _dot(x: float, y: float, radius: float, said: str) -> str:
+def dot(x: float, y: float, radius: float, said: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="mark">{_title(said)}</circle>'
 
 

@@ -83,9 +83,9 @@ def render_report(scorecard: Mapping[str, Any]) -> str:
     scores = ordered_scores(scorecard)
     body = [
         "<h1>Scorecard</h1>",
-        _paragraph(f"Strictly out of sample: {span_sentence(scorecard)}."),
+        paragraph(f"Strictly out of sample: {span_sentence(scorecard)}."),
         "<h2>What may be claimed</h2>",
-        *(_paragraph(sentence) for sentence in claim_sentences(scorecard)),
+        *(paragraph(sentence) for sentence in claim_sentences(scorecard)),
         "<h2>The ensemble beside the roadmap's goals</h2>",
         _goals(scorecard),
         *_model_plots(scores),
@@ -94,17 +94,17 @@ def render_report(scorecard: Mapping[str, Any]) -> str:
         "<h2>Every number</h2>",
         _table(scores, [(head, _number(key, form)) for key, head, form in NUMBERS]),
         "<h2>Tests</h2>",
-        _quiet("What was measured, and the chance of as much by luck alone; hover a dash for why there is none."),
+        quiet("What was measured, and the chance of as much by luck alone; hover a dash for why there is none."),
         _table(
             [entry for entry in scores if entry[0] != BENCHMARK],
             [(head, _test(name, key, form)) for name, head, key, form in TESTS],
         ),
         _claims(scorecard["claims_tested"]),
         "<h2>Intervals by state of the market</h2>",
-        _quiet("Intervals should hold as well in wild times and after breaks as in calm ones."),
+        quiet("Intervals should hold as well in wild times and after breaks as in calm ones."),
         _table(scores, [(head, _state(key, reason)) for key, head, reason in STATES]),
         "<h2>The simple rule</h2>",
-        _quiet("What trading each model would have left after costs; nothing more than a yardstick."),
+        quiet("What trading each model would have left after costs; nothing more than a yardstick."),
         _table(scores, [(head, _number(key, form, "trading")) for key, head, form in EARNINGS]),
         trials_section(scorecard),
         "<h2>What the numbers rest on</h2>",
@@ -138,7 +138,7 @@ def _model_plots(scores: Sequence[Scores]) -> list[str]:
 def _ensemble_plots(scorecard: Mapping[str, Any]) -> list[str]:
     """How the ensemble did, in probabilities and in time; a sentence where it has no outcome."""
     if not scorecard["reliability"]:
-        return ["<h2>The ensemble</h2>", _paragraph("No forecast of an ensemble has an outcome yet.")]
+        return ["<h2>The ensemble</h2>", paragraph("No forecast of an ensemble has an outcome yet.")]
     curves = scorecard["curves"]
     accuracy = {
         horizon: {name: of[horizon] for name, of in curves["selective_accuracy"].items() if of[horizon]}
@@ -214,11 +214,11 @@ def _by_horizon(scores: Sequence[Scores]) -> list[tuple[int, list[Scores]]]:
     return [(wanted, [entry for entry in scores if entry[1] == wanted]) for wanted in horizons]
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _quiet(text: str) -> str:
+def quiet(text: str) -> str:
     return f'<p class="quiet">{escape(text)}</p>'
 
 
@@ -227,7 +227,7 @@ def _section(title: str, lead: str, figures: Iterable[tuple[int, str]]) -> str:
         f"<figure><figcaption>{horizon} session{'s' if horizon > 1 else ''}</figcaption>\n{svg}\n</figure>\n"
         for horizon, svg in figures
     )
-    return f'<h2>{escape(title)}</h2>\n{_quiet(lead)}\n<div class="row">\n{drawn}</div>'
+    return f'<h2>{escape(title)}</h2>\n{quiet(lead)}\n<div class="row">\n{drawn}</div>'
 
 
 def _number(key: str, form: str, reason: str = "") -> Callable[[Mapping[str, Any]], Cell]:
@@ -266,10 +266,10 @@ def _why(scores: Mapping[str, Any], value: object, reason: str) -> str:
 
 def _table(scores: Sequence[Scores], columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], Cell]]]) -> str:
     lines = [[(name, ""), (str(horizon), ""), *(cell(entry) for _, cell in columns)] for name, horizon, entry in scores]
-    return _html_table(["model", "horizon", *(head for head, _ in columns)], lines)
+    return html_table(["model", "horizon", *(head for head, _ in columns)], lines)
 
 
-def _html_table(heads: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
+def html_table(heads: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
     rows = "\n".join(
         "<tr>" + "".join(f"<td{attributes}>{escape(text)}</td>" for text, attributes in line) + "</tr>"
@@ -295,7 +295,7 @@ def _goals(scorecard: Mapping[str, Any]) -> str:
         lines.insert(1, [("beyond always up or always down", ""), ("", ""), *excess])
     horizons = [f"{horizon} session{'s' if horizon > 1 else ''}" for horizon in scorecard["horizons"]]
     note = scorecard["goals"]["directional_accuracy"]["note"]
-    return f"{_html_table(['', 'goal', *horizons], lines)}\n{_quiet(f'{note}.')}"
+    return f"{html_table(['', 'goal', *horizons], lines)}\n{quiet(f'{note}.')}"
 
 
 def _claims(tested: Sequence[Mapping[str, Any]]) -> str:
@@ -311,7 +311,7 @@ def _claims(tested: Sequence[Mapping[str, Any]]) -> str:
         ]
         for claim in tested
     ]
-    table = _html_table(["model", "horizon", "claim", "p", "p among all", "holds"], lines)
+    table = html_table(["model", "horizon", "claim", "p", "p among all", "holds"], lines)
     return f"<details><summary>All {len(tested)} claims tested</summary>\n{table}\n</details>"
 
 

@@ -57,6 +57,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "alpaca": ("swiftbolt.providers.alpaca",),
     "websockets": ("swiftbolt.providers.stream",),
     "exchange_calendars": ("swiftbolt.sessions",),
+    "optuna": ("cluster",),
     "ray": ("cluster", "serve"),
     "fastapi": ("serve",),
     "starlette": ("serve",),

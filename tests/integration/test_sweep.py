@@ -1,0 +1,190 @@
+"""Sweeps on a real Ray and a real PostgreSQL: the planted best is found, the rest is pruned, a killed one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from support.autoregressive import autoregressive_bars
+
+from swiftbolt import cli
+from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, NotFound
+from swiftbolt.evaluation.sweep_results import SweepFolder, ranked
+from swiftbolt.settings import Settings
+from swiftbolt.store import Store
+
+ROOT = Path(__file__).parents[2]
+RIGHT, WRONG = [[1, 1, 0]], [[0, 1, 0]]
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("SWIFTBOLT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATABASE_URL", migrated_url)
+    with Store.connect(migrated_url) as store:
+        store.upsert_bars(autoregressive_bars(["AA", "BB", "CC"], 700, seed=3), source="test")
+    return Settings()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A sweep file with the files it names: returns have a memory, and one of two orders knows of it."""
+    files: dict[str, dict[str, Any]] = {
+        "universe.yaml": {"symbols": ["AA", "BB", "CC"], "min_sessions": 300},
+        "arima.yaml": {"orders": WRONG, "max_history": 400},
+        "sweep.yaml": {
+            "universe": "universe.yaml",
+            "symbols": 2,
+            "end": "2012-12-31",
+            "folds": {"count": 3, "test_sessions": 40, "validation_sessions": 80, "min_train_sessions": 260},
+            "model": "arima",
+            "base": {"config": "arima.yaml", "set": {"refit_every": 63}},
+            "space": {"orders": {"choice": [RIGHT, WRONG]}, "max_history": {"int": [250, 450]}},
+            "trials": 8,
+            "reduction_factor": 2,
+            "seed": 5,
+        },
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    return tmp_path / "sweep.yaml"
+
+
+def killed_after_one_trial(config: Path) -> None:
+    """Start the program in a process of its own, and kill it when it tells of the first trial that ended."""
+    import ray
+
+    driver = subprocess.Popen(
+        [sys.executable, "-u", "-m", "cluster.sweep", "--config", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    assert driver.stderr is not None
+    with driver:
+        said = next((line for line in driver.stdout if line.startswith("1/8 trials: ")), None)
+        driver.send_signal(signal.SIGKILL)
+        assert said is not None, driver.stderr.read()
+
+
+def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
+    ray_cluster: str, settings: Settings, config: Path, migrated_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cluster.sweep import sweep
+
+    killed_after_one_trial(config)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+    assert (run.kind, run.state) == ("sweep", "running")
+    folder = SweepFolder(settings.home, run.run)
+    before = {one.number: one for one in folder.trials() if one.state != "running"}
+    assert 1 <= len(before) < 8
+    assert cli.run(["sweep", "best", run.run]) == (0 if sum(t.state == "complete" for t in before.values()) > 1 else 2)
+
+    lines: list[str] = []
+    sweep(config, [], settings, lines.append, resume=run.run)
+    plan, trials = folder.plan(), folder.trials()
+    assert len(trials) == 8
+    after = {one.number: one for one in trials}
+    assert {number: after[number] for number in before} == before  # to the last digit of their seconds
+    best = ranked(trials)[0]
+    assert best.state == "complete"
+    assert best.parameters["orders"] == RIGHT
+    assert best.loss < 0.97
+    pruned = [one for one in trials if one.state == "pruned"]
+    assert pruned
+    assert all(1 <= len(one.folds) < 3 and one.reason == f"pruned after {len(one.folds)} of 3 folds" for one in pruned)
+    assert {one.parameters["orders"] == WRONG for one in trials} == {True, False}
+
+    # Nothing after the end was looked at, and no test range of a fold.
+    assert plan.data_end == date(2012, 12, 31)
+    assert len(plan.symbols) == 2
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+        rows = store.trials("arima")
+        assert store.releases() == []
+    assert (run.state, run.done, run.failed, run.total) == ("succeeded", 8, 0, 8)
+    assert len(rows) == 3 * 8
+    assert {(row.source, row.sessions) for row in rows} == {("sweep", None)}
+    assert sum(row.state == "pruned" for row in rows) == 3 * len(pruned)
+    assert max(row.last for row in rows) < date(2012, 12, 31)
+
+    frame = pl.read_parquet(folder.path / "sweep.parquet")
+    assert frame["trial"][0] == best.number
+    assert frame["parameter.orders"][0] == json.dumps(RIGHT)
+    page = (folder.path / "sweep.html").read_text()
+    assert all(f"trial {one.number}: " in page for one in trials)
+    assert not (settings.home / "ray" / f"{run.run}-trials").exists()
+    table = [line.split() for line in lines[-10:-2]]
+    assert [(row[0], row[1], row[3]) for row in table] == [
+        (str(rank), str(number), state) for rank, number, state in frame.select("rank", "trial", "state").iter_rows()
+    ]
+
+    target = config.parent / "winner.yaml"
+    capsys.readouterr()
+    assert cli.run(["sweep", "best", run.run, "--write", str(target)]) == 0
+    assert f"trial {best.number}" in capsys.readouterr().out
+    written = yaml.safe_load(target.read_text())
+    assert written["orders"] == RIGHT
+    assert written["refit_every"] == 63
+    assert f"# run: {run.run}, trial {best.number} of 8" in target.read_text()
+
+    # What is done is not done again, and what has changed is not resumed.
+    sweep(config, [], settings, lambda line: None, resume=run.run)
+    assert folder.trials() == trials
+    with pytest.raises(DataError, match="was of other reduction_factor: start a new one"):
+        sweep(config, ["reduction_factor=3"], settings, lambda line: None, resume=run.run)
+    with folder.held(), pytest.raises(EnvironmentFault, match="another process works on sweep"):
+        sweep(config, [], settings, lambda line: None, resume=run.run)
+
+
+def test_a_sweep_that_is_interrupted_keeps_what_it_has_and_says_how_to_go_on(
+    ray_cluster: str, settings: Settings, config: Path, migrated_url: str
+) -> None:
+    from cluster.sweep import sweep
+
+    def stop_at_the_first(line: str) -> None:
+        if line.startswith("1/8 trials: "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(config, [], settings, stop_at_the_first)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+        rows = store.trials("arima")
+    assert run.state == "failed"
+    assert run.failures == {"run": f"stopped before it was done; continue it with --resume {run.run}"}
+    trials = SweepFolder(settings.home, run.run).trials()
+    assert len(rows) == 3 * sum(bool(one.folds) for one in trials)
+    assert rows
+
+
+def test_a_sweep_refuses_what_it_cannot_search_before_it_starts(settings: Settings, config: Path) -> None:
+    from cluster.sweep import sweep
+
+    def refused(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            sweep(config, overrides, settings, lambda line: None)
+        return str(caught.value).removeprefix(f"{config}: ")
+
+    assert refused("space.order={choice: [1]}") == "space.order: unknown key of arima (did you mean 'orders'?)"
+    assert refused("space.refit_every={int: [0, 5]}").startswith("space.refit_every: 0: Input should be greater")
+    assert refused("grace_folds=4") == "grace_folds 4 is more than the 3 folds there are"
+    with pytest.raises(DataError, match=r"set folds\.validation_sessions to at least 60"):
+        sweep(config, ["folds.validation_sessions=59"], settings, lambda line: None)
+    with pytest.raises(NotFound, match="there is no sweep 'sweep-none'"):
+        sweep(config, [], settings, lambda line: None, resume="sweep-none")
