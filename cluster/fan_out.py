@@ -106,7 +106,7 @@ class TuneExecutor:
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         """See ``Executor``. A trial whose worker died more than ``trial_retries`` times fails its units, no others."""
-        _set_up_tune()
+        set_up_tune()
         granted: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cpus = max(1, int(granted.get("CPU", 1) / self._resources.cpus_per_trial))
         shards = make_shards(units, self._resources.symbols_per_trial, cpus)
@@ -147,7 +147,7 @@ class TuneExecutor:
         return [outcomes[unit.key] for unit in units]
 
 
-def _set_up_tune() -> None:
+def set_up_tune() -> None:
     """Progress is ours to print: no tables, no per-trial result files, no warnings that those are absent.
 
     An interrupt ends the run: Tune would take it for a wish to go on with what happens to be finished.

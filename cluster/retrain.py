@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,22 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from cluster.history import load_history, refuse_files
 from cluster.progress import LineProgress
 from cluster.resources import Resources
+from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from swiftbolt.actions import CorporateActions
 from swiftbolt.artifact import Manifest, write_artifact
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import ENSEMBLE
-from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, StoreUnavailable, SwiftBoltError
-from swiftbolt.evaluation.evaluate import market_of, scorecard_of
+from swiftbolt.errors import ConfigError, ModelError, SwiftBoltError
+from swiftbolt.evaluation.evaluate import scorecard_of
 from swiftbolt.evaluation.ledger import Look
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
 from swiftbolt.evaluation.scorecard import ordered_scores, summary_lines
-from swiftbolt.evaluation.walk_forward import WalkForward, split_by_history, walk_forward
+from swiftbolt.evaluation.walk_forward import WalkForward, walk_forward
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.feature_cache import CohortHistory, read_steadily
+from swiftbolt.feature_cache import CohortHistory
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.local import use_token_authentication
 from swiftbolt.models.trained import NetworkConfig
@@ -42,9 +44,7 @@ from swiftbolt.providers.base import Adjustment
 from swiftbolt.release import Release, explain_members, write_release
 from swiftbolt.settings import Settings
 from swiftbolt.store import ArtifactRow, Store, resolve_url
-from swiftbolt.universe import Cohort, Universe, is_file
-
-Line = Callable[[str], None]
+from swiftbolt.universe import Universe
 
 
 class RetrainConfig(RecipeConfig):
@@ -70,11 +70,11 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
     _require_cpus(config.resources, recipe, config_path)
     universe_path = beside(config_path, config.universe)
     universe = load_config(universe_path, Universe)
-    _refuse_files(universe, universe_path)
+    refuse_files(universe, universe_path)
     url = resolve_url(settings)
     with Store.connect(url) as store:
         store.migrate()
-        history, skipped = _load_history(store, universe, recipe, write)
+        history, skipped = load_history(store, universe, recipe, write)
         panel = history.panel()
         folds = make_folds(panel.sessions, recipe.folds, live=True)
         started = time.monotonic()
@@ -90,6 +90,7 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                     panel,
                     folds,
                     recipe,
+                    least_history=recipe.needed_sessions(universe),
                     executor=TuneExecutor(config.resources, storage, run),
                     trainer=RayNetworkTrainer(
                         num_workers=config.resources.train_workers,
@@ -98,16 +99,17 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                         storage_path=storage,
                         run_name=f"{run}-networks",
                     ),
-                    progress=LineProgress(write=write, on_change=_progress_recorder(store, run, write)),
+                    progress=LineProgress(write=write, on_change=progress_recorder(store, run, write)),
                 )
-                skipped.update(_not_forecast(panel, result.live_forecasts, write))
+                old_enough = panel.select(symbol for symbol in panel.symbols if symbol not in skipped)
+                skipped.update(_not_forecast(old_enough, result.live_forecasts, write))
                 look = Look(store, recipe, panel, folds, source="retrain")
                 release = _publish(
                     store, settings, run, history, panel, folds[-1], recipe, result, skipped, look, write
                 )
             except BaseException as exc:
                 # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
-                _record_failure(store, run, time.monotonic() - started, {**skipped, "run": _reason(exc)}, write)
+                record_failure(store, run, time.monotonic() - started, {**skipped, "run": reason_of(exc)}, write)
                 raise
             finally:
                 for name in ("models", "networks"):
@@ -115,18 +117,6 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
             store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
     write(f"run {run}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
     return release
-
-
-def _refuse_files(universe: Universe, file: Path) -> None:
-    """Serving reads the store: what it does not hold, nobody could forecast with tomorrow."""
-    for key, named in (("market", universe.market), ("vix", universe.vix)):
-        if named is not None and is_file(named):
-            raise ConfigError(
-                str(file),
-                key,
-                f"{named} is a file, and forecasts are served from the store: bring it there (swiftbolt ingest"
-                " --provider files) and name its symbol",
-            )
 
 
 def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
@@ -139,25 +129,6 @@ def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
                 "resources.cpus_per_train_worker",
                 f"is {resources.cpus_per_train_worker:g}, but {name} is told to use {network.threads} threads",
             )
-
-
-def _progress_recorder(store: Store, run: str, write: Line) -> Callable[[int, int, int], None]:
-    """Tells the store how far a run has come. A store that is away loses a number, not hours of training."""
-
-    def record(done: int, failed: int, total: int) -> None:
-        try:
-            store.progress_run(run, done=done, failed=failed, total=total)
-        except StoreUnavailable as exc:
-            write(f"progress was not recorded, the run goes on: {exc}")
-
-    return record
-
-
-def _record_failure(store: Store, run: str, seconds: float, failures: Mapping[str, str], write: Line) -> None:
-    try:
-        store.finish_run(run, "failed", seconds, failures)
-    except StoreError as exc:
-        write(f"run {run} failed, and that was not recorded: {exc}")
 
 
 def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[str, str]:
@@ -174,34 +145,6 @@ def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[st
             )
             write(f"not forecast: {reasons[symbol]}")
     return reasons
-
-
-def _load_history(
-    store: Store, universe: Universe, recipe: Recipe, write: Line
-) -> tuple[CohortHistory, dict[str, str]]:
-    """Everything the universe is trained on, as the store held it at one moment, and why symbols are left out."""
-
-    def read() -> tuple[CohortHistory, dict[str, str]]:
-        bars = store.bars(symbols=universe.symbols, start=universe.start, end=universe.end)
-        missing = sorted(set(universe.symbols) - set(bars.symbols))
-        skipped = {symbol: f"{symbol}: no bars in the store; run swiftbolt ingest" for symbol in missing}
-        bars, short = split_by_history(bars, recipe.needed_sessions(universe))
-        skipped.update(short)
-        if not len(bars):
-            raise DataError("no symbol of the universe can be trained: " + "; ".join(skipped.values()))
-        cohort = Cohort.of(bars.symbols, market_of(universe, bars), universe.vix)
-        return CohortHistory.of(store, cohort, bars), skipped
-
-    history, skipped = read_steadily(store, universe.sources, read)
-    if history.vix is not None:
-        history.vix.require_within(history.bars)
-        if history.vix.last_session != history.bars.last_session:
-            write(f"{history.vix.name}: its newest value is of {history.vix.last_session}, not of the newest session")
-    for reason in skipped.values():
-        write(f"skipped: {reason}")
-    for line in history.findings.quarantining().summary():
-        write(line)
-    return history, skipped
 
 
 def _publish(
@@ -238,7 +181,7 @@ def _publish(
             cohort=history.cohort,
             ensemble=result.ensembles[fold.index],
             forecasts=result.live_forecasts,
-            explanations=explain_members(staging, manifests, panel),
+            explanations=explain_members(staging, manifests, panel.select(result.live_forecasts["symbol"])),
             scorecard=scorecard,
             skipped=skipped,
         )
@@ -308,12 +251,6 @@ def _result_rows(scorecard: Mapping[str, Any]) -> pl.DataFrame:
         for name, horizon, scores in ordered_scores(scorecard)
     ]
     return pl.DataFrame(rows, schema={"model": pl.String, "horizon": pl.Int32, "metrics": pl.String})
-
-
-def _reason(exc: BaseException) -> str:
-    if isinstance(exc, (KeyboardInterrupt, SystemExit)):  # Ray makes a SystemExit of the signal a stopped job gets
-        return "stopped before it was done"
-    return str(exc) or type(exc).__name__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from cluster.retrain import Line, _load_history, _progress_recorder, _reason, _record_failure, _refuse_files
+from cluster.history import load_history, refuse_files
+from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from cluster.sweep_objective import Course, plan_courses
 from swiftbolt.config import Strict, load_config
 from swiftbolt.ensemble.weights import EnsembleConfig
@@ -98,7 +99,7 @@ def sweep(
         SweepFolder(settings.home, resume).plan()  # that it is there is worth knowing before all bars are read
     config = load_config(config_path, SweepConfig, overrides)
     universe = sampled(load_config(beside(config_path, config.universe), Universe), config)
-    _refuse_files(universe, beside(config_path, config.universe))
+    refuse_files(universe, beside(config_path, config.universe))
     changes = tuple(f"{key}={json.dumps(value)}" for key, value in config.base.set.items())
     base = read_model_config(config.model, beside(config_path, config.base.config), changes)
     require_possible(config.space, base, config.model, str(config_path))
@@ -107,9 +108,11 @@ def sweep(
     url = resolve_url(settings)
     with Store.connect(url) as store:
         store.migrate()
-        history, _ = _load_history(store, universe, recipe, write)
+        history, _ = load_history(store, universe, recipe, write)
         panel = history.panel()
-        courses = plan_courses(panel, make_folds(panel.sessions, config.folds), recipe)
+        courses = plan_courses(
+            panel, make_folds(panel.sessions, config.folds), recipe, recipe.needed_sessions(universe)
+        )
         run = resume or store.start_run("sweep", config.model_dump(mode="json"), now=datetime.now(UTC))
         plan = _plan(run, config, base, panel, courses)
         folder = SweepFolder(settings.home, run)
@@ -126,8 +129,8 @@ def sweep(
                     _search(folder, plan, config, recipe, panel, courses, settings, store, write)
                 _finish(folder, store, write)
             except BaseException as exc:
-                why = f"{_reason(exc)}; continue it with --resume {run}"
-                _record_failure(store, run, before + time.monotonic() - started, {"run": why}, write)
+                why = f"{reason_of(exc)}; continue it with --resume {run}"
+                record_failure(store, run, before + time.monotonic() - started, {"run": why}, write)
                 _keep(store, plan, folder.trials(), write)
                 raise
             failed = {str(one.number): str(one.reason) for one in folder.trials() if one.state == "failed"}
@@ -217,7 +220,7 @@ def _search(
     first = [point for n, point in enumerate(first) if point not in known and point not in first[:n]]
     if len(ended) >= plan.trials:
         return
-    record = _progress_recorder(store, folder.run, write)
+    record = progress_recorder(store, folder.run, write)
 
     def on_ended(trials: Sequence[SweepTrial]) -> None:
         one = trials[-1]

@@ -22,7 +22,7 @@ from swiftbolt.evaluation.metrics import crps
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.sweep_results import FoldScore
 from swiftbolt.evaluation.units import SerialExecutor, Unit
-from swiftbolt.evaluation.walk_forward import realised_outcomes
+from swiftbolt.evaluation.walk_forward import forecast_from, realised_outcomes
 from swiftbolt.folds import Fold, FoldConfig, SessionRange
 from swiftbolt.forecast import HORIZONS, QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.registry import build_model
@@ -73,20 +73,33 @@ def choosing_fold(fold: Fold, sessions: Sessions, config: FoldConfig) -> Fold:
     )
 
 
-def plan_courses(panel: Panel, folds: Sequence[Fold], recipe: Recipe) -> list[Course]:
+def plan_courses(panel: Panel, folds: Sequence[Fold], recipe: Recipe, least_history: int) -> list[Course]:
     """Every fold as the sweep walks it, with naive's scores.
 
-    Only outcomes that count by the last session before the fold's own test range are among them.
+    Only outcomes that count by the last session before the fold's own test range are among them, and none from origins
+    at which a symbol had fewer than ``least_history`` bars.
 
     Raises:
         DataError: nothing on a fold can be scored, or its validation range is too short.
     """
     realised = realised_outcomes(panel)
+    since = forecast_from(panel, least_history)
+    old_enough = pl.DataFrame(
+        {
+            "symbol": pl.Series(list(since), dtype=pl.String),
+            "since": pl.Series(np.array(list(since.values()), dtype="datetime64[D]"), dtype=pl.Date),
+        }
+    )
     courses = []
     for fold in folds:
         own = choosing_fold(fold, panel.sessions, recipe.folds)
         known = realised.filter(pl.col("matured") <= fold.known_through).drop("matured")
-        rows = _forecast(panel, recipe, "naive", own).join(known, on=KEYS, how="inner", maintain_order="left")
+        rows = (
+            _forecast(panel, recipe, "naive", own)
+            .join(known, on=KEYS, how="inner", maintain_order="left")
+            .join(old_enough, on="symbol", how="inner", maintain_order="left")
+            .filter(pl.col("origin") >= pl.col("since"))
+        )
         if set(rows["horizon"]) != set(HORIZONS):
             raise DataError(f"fold {fold.index}: naive has nothing to be scored by; use a later fold or more symbols")
         naive = rows.select(*KEYS, "realized", crps=_crps(rows))

@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.fan_out import _set_up_tune
+from cluster.fan_out import set_up_tune
 from cluster.sweep_objective import Course, score_fold
 from swiftbolt.artifact import code_version
 from swiftbolt.errors import SwiftBoltError
@@ -211,7 +211,7 @@ class Search:
             ended: what the search knows already.
             first: configurations to try before it makes its own suggestions.
         """
-        _set_up_tune()
+        set_up_tune()
         trainable = tune.with_resources(
             tune.with_parameters(
                 ConfigurationTrial, panel=panel, recipe=self.recipe, plan=self.plan, courses=list(courses)

@@ -30,7 +30,7 @@ class FoldConfig(Strict):
     count: int = Field(4, ge=1, description="Test folds when no first origin is given: the newest ones.")
     test_sessions: int = Field(126, ge=1, description="Sessions forecast by one fit.")
     validation_sessions: int = Field(126, ge=20, description="Sessions for early stopping and weights.")
-    min_train_sessions: int = Field(504, ge=60, description="Fewest sessions to train on.")
+    min_train_sessions: int = Field(504, ge=60, description="Fewest sessions to train on or to forecast a symbol from.")
     max_train_sessions: int | None = Field(None, ge=60, description="Longest training range; None expands.")
     purge_sessions: int = Field(HORIZONS[-1], description="Sessions between train and validation.")
     embargo_sessions: int = Field(HORIZONS[-1], description="Sessions between validation and test.")

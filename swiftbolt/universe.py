@@ -22,7 +22,9 @@ class Universe(Strict):
     symbols: tuple[str, ...] = Field(min_length=1, description="Ticker symbols, each once.")
     start: date | None = Field(None, description="First session; null takes all there are.")
     end: date | None = Field(None, description="Last session; null takes all there are.")
-    min_sessions: int = Field(750, ge=1, description="Symbols with fewer sessions are reported, not trained on.")
+    min_sessions: int = Field(
+        750, ge=1, description="Sessions a symbol must have had to be forecast; with fewer, others only learn from it."
+    )
     market: str | None = Field(
         None,
         description="Symbol whose return is the market's, or a parquet or CSV file of an index, relative to this file;"
@@ -91,7 +93,7 @@ def is_file(named: str) -> bool:
 class Cohort:
     """The symbols whose returns make up a session's market and whose values are ranked against each other.
 
-    A universe without those that could not be worked on. Features that look across symbols depend on it.
+    A universe without those of which there is no bar. Features that look across symbols depend on it.
 
     Attributes:
         vix: symbol of the VIX, which is none of ``symbols``; None where features know of none.

@@ -112,7 +112,7 @@ def validation_rows(
 
 
 def fold_origins(panel: Panel, fold: Fold) -> Sessions:
-    """Sessions a fold forecasts from: its test range or the newest session, and before it validation if it ``opens``."""
+    """Sessions a fold forecasts from: its test range or the newest session, and validation before if it ``opens``."""
     wanted = fold.forecast_range.mask(panel.sessions)
     if fold.opens:
         wanted = wanted | fold.validation.mask(panel.sessions)

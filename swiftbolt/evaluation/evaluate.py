@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -28,7 +28,7 @@ from swiftbolt.evaluation.recipe import EvaluateConfig, Recipe, beside
 from swiftbolt.evaluation.report import render_report
 from swiftbolt.evaluation.scorecard import build_scorecard
 from swiftbolt.evaluation.units import ProcessExecutor, SerialExecutor
-from swiftbolt.evaluation.walk_forward import Progress, WalkForward, split_by_history, walk_forward
+from swiftbolt.evaluation.walk_forward import Progress, WalkForward, short_of_history, walk_forward
 from swiftbolt.features.engine import build_panel
 from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
@@ -109,14 +109,15 @@ def evaluate(
         EnvironmentFault: ``out`` cannot be written.
     """
     _require_usable(out)
-    given, backdrop = plan.backdrop.set_apart(data.bars, plan.universe.vix)
-    bars, skipped = split_by_history(given, plan.recipe.needed_sessions(plan.universe))
-    skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **skipped}
-    if not len(bars):
+    bars, backdrop = plan.backdrop.set_apart(data.bars, plan.universe.vix)
+    least_history = plan.recipe.needed_sessions(plan.universe)
+    short = short_of_history(bars, least_history)
+    skipped = {**{symbol: f"{symbol}: no usable row" for symbol in data.missing}, **short}
+    if len(short) == len(bars.symbols):
         raise DataError("no symbol can be evaluated: " + "; ".join(skipped.values()))
     actions = data.actions.select(symbols=bars.symbols)
     findings = inspect(bars, actions)
-    market = backdrop.market or market_of(plan.universe, bars)
+    market = backdrop.market or market_of(plan.universe, bars, short)
     panel = build_panel(bars, actions, findings, market=market, vix=backdrop.vix)
     folds = make_folds(panel.sessions, plan.recipe.folds, start=start, burn_in=True)
     workers = plan.config.workers
@@ -124,6 +125,7 @@ def evaluate(
         panel,
         folds,
         plan.recipe,
+        least_history=least_history,
         executor=SerialExecutor() if workers == 1 else ProcessExecutor(workers),
         trainer=InProcessTrainer() if workers == 1 else ProcessTrainer(workers),
         progress=progress,
@@ -144,15 +146,18 @@ def evaluate(
     )
 
 
-def market_of(universe: Universe, bars: Bars) -> str | None:
+def market_of(universe: Universe, bars: Bars, short: Collection[str] = ()) -> str | None:
     """The symbol that stands for the market, or None for an index or the mean of all.
 
+    Args:
+        short: symbols with too little history.
+
     Raises:
-        DataError: it has too little history to be worked on.
+        DataError: it has too little history.
     """
     if universe.market is None or is_file(universe.market):
         return None
-    if universe.market not in bars.symbols:
+    if universe.market not in bars.symbols or universe.market in short:
         raise DataError(f"market {universe.market} has too little history; choose another, or leave `market` out")
     return universe.market
 

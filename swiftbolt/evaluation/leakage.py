@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from swiftbolt.errors import DataError
 from swiftbolt.evaluation.cuts import Cut, choose_cuts
 from swiftbolt.evaluation.evaluate import Plan
 from swiftbolt.evaluation.noise import History, another_future
 from swiftbolt.evaluation.replay import Pipeline
 from swiftbolt.evaluation.stages import KEYS, STAGES, tables
-from swiftbolt.evaluation.walk_forward import Progress
+from swiftbolt.evaluation.walk_forward import Progress, short_of_history
 from swiftbolt.providers.base import MarketData
 
 CUTS_INSIDE_TEST = 5
@@ -145,6 +146,8 @@ def certify(
     """
     began = time.perf_counter()
     bars, backdrop = plan.backdrop.set_apart(data.bars, plan.universe.vix)
+    if len(short_of_history(bars, plan.recipe.needed_sessions(plan.universe))) == len(bars.symbols):
+        raise DataError("no symbol has enough history for a certificate: use a longer history or a smaller recipe")
     history = History.of(bars, data.actions, backdrop)
     burn_in = start is not None
     reference = Pipeline(plan, history, start, burn_in=burn_in, progress=progress)
@@ -154,7 +157,7 @@ def certify(
     leaks = []
     progress.planned("cuts", [_piece(cut) for cut in cuts])
     for cut, of_cut in zip(cuts, rng.spawn(len(cuts)), strict=True):
-        changed = another_future(history, cut.session, plan.recipe.needed_sessions(plan.universe), of_cut)
+        changed = another_future(history, cut.session, of_cut)
         pipeline = Pipeline(plan, changed, first_origin, burn_in=burn_in, reference=reference)
         leak = _first_leak(reference, pipeline, cut, compared)
         if leak is not None:

@@ -1,8 +1,8 @@
 """Another future for market data: up to a session nothing changes, after it nothing is the same.
 
 Prices, volumes, actions, factors and the series beside them are noise after the session, faults and all. One symbol
-ends with the session, one begins after it, and the data end some sessions earlier. A dividend or split that had been
-declared by then stays: it was known.
+ends with the session, a young one if there is one, one begins after it, and the data end some sessions earlier. A
+dividend or split that had been declared by then stays: it was known.
 """
 
 from __future__ import annotations
@@ -78,33 +78,21 @@ class History:
         return CorporateActions.from_frame(pl.concat([self.events.frame, factors.frame]))
 
 
-def another_future(history: History, last: date, needed: int, rng: np.random.Generator) -> History:
-    """``history`` with noise after ``last``, and its adjusted closes up to ``last`` times ``RESCALED``.
-
-    Args:
-        needed: sessions a symbol must have to be worked on. One that has fewer by ``last`` keeps its sessions, lest
-            it be admitted in one future and not in the other.
-    """
+def another_future(history: History, last: date, rng: np.random.Generator) -> History:
+    """``history`` with noise after ``last``, and its adjusted closes up to ``last`` times ``RESCALED``."""
     bars = history.bars
     known = bars.select(end=last)
     after = _sessions_after(last, bars.last_session)
-    counts = known.sessions_per_symbol()
-    grown = [symbol for symbol, count in counts.items() if count >= needed]
-    ended = str(rng.choice(grown)) if len(grown) > 1 else None
-    if len(grown) == len(counts) and len(after) >= SHORTENED_FROM:
+    ended = _ended(known, bars.select(start=session_after(last, 1)), rng)
+    if len(after) >= SHORTENED_FROM:
         after = after[: -int(rng.integers(1, SHORTENED_BY + 1))]
     closes = dict(known.frame.group_by("symbol", maintain_order=True).agg(pl.col("close").last()).iter_rows())
-    whole = next((symbol for symbol in grown if symbol != ended), None)  # it gives all of them the same end
+    whole = next(symbol for symbol in known.symbols if symbol != ended)  # it gives all of them the same end
     frames = [known.frame]
     for symbol, close in [*closes.items(), (NEWCOMER, 50.0)]:
         if symbol == ended:
             continue
-        sessions = after
-        if counts.get(symbol, needed) < needed:
-            later = bars.frame.filter((pl.col("symbol") == symbol) & (pl.col("session") > last))
-            sessions = later["session"].to_numpy().astype("datetime64[D]")
-        elif symbol != whole:
-            sessions = after[rng.random(len(after)) >= MISSING]
+        sessions = after if symbol == whole else after[rng.random(len(after)) >= MISSING]
         frames.append(_noise_bars(symbol, float(close), sessions, rng))
     noised = Bars(frame=pl.concat(frames).sort("symbol", "session"))
     return History(
@@ -116,6 +104,14 @@ def another_future(history: History, last: date, needed: int, rng: np.random.Gen
             vix=_other_series(history.backdrop.vix, last, after, rng),
         ),
     )
+
+
+def _ended(known: Bars, later: Bars, rng: np.random.Generator) -> str | None:
+    """One of those listed last among the symbols that go on: how long it lasts matters most. None if it is alone."""
+    listed = known.frame.group_by("symbol", maintain_order=True).agg(pl.col("session").min())
+    going_on = listed.filter(pl.col("symbol").is_in(later.symbols))
+    youngest = going_on.filter(pl.col("session") == pl.col("session").max())["symbol"].to_list()
+    return str(rng.choice(youngest)) if youngest and len(listed) > 1 else None
 
 
 def _sessions_after(last: date, end: date) -> Sessions:

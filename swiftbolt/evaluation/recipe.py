@@ -100,7 +100,7 @@ class Recipe:
         return tuple(name for name in NETWORKS if name in self.models)
 
     def needed_sessions(self, universe: Universe) -> int:
-        """Sessions a symbol must have to be worked on."""
+        """Sessions a symbol must have had by an origin, that of the origin included, to be forecast from there."""
         return max(universe.min_sessions, self.folds.min_train_sessions)
 
     def config_of(self, name: str) -> Strict:

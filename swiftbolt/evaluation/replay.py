@@ -11,16 +11,17 @@ from dataclasses import dataclass, fields
 from datetime import date
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from swiftbolt.errors import DataError, SwiftBoltError
+from swiftbolt.errors import SwiftBoltError
 from swiftbolt.evaluation.cuts import Cut, Place
 from swiftbolt.evaluation.evaluate import Plan, market_of
 from swiftbolt.evaluation.noise import History
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, Unit, plan_units
-from swiftbolt.evaluation.walk_forward import Progress, WalkForward, split_by_history, walk_forward
+from swiftbolt.evaluation.walk_forward import Progress, WalkForward, forecast_from, walk_forward
 from swiftbolt.features.engine import build_panel
 from swiftbolt.findings import Findings
 from swiftbolt.folds import Fold, make_folds
@@ -80,9 +81,8 @@ class Pipeline:
         self.progress = progress or NoProgress()
         self.recipe = _with_networks_as_units(plan.recipe)
         self.history_actions, self.backdrop = history.actions, history.backdrop
-        self.bars, _ = split_by_history(history.bars, plan.recipe.needed_sessions(plan.universe))
-        if not len(self.bars):
-            raise DataError("no symbol has enough history for a certificate: use a longer history or a smaller recipe")
+        self.bars = history.bars
+        self.least_history = plan.recipe.needed_sessions(plan.universe)
         self.actions = self.history_actions.select(symbols=self.bars.symbols)
         self._walked: tuple[_Units, WalkForward] | None = None
 
@@ -109,7 +109,10 @@ class Pipeline:
         return frozenset(late.select("symbol", "session").iter_rows())
 
     def walk(self, cut: Cut) -> tuple[Mapping[str, FittedUnit], WalkForward]:
-        """The units of the cut's fold and the walk-forward that ends with it; the reference's is that of all folds."""
+        """The units of the cut's fold and the walk-forward that ends with it; the reference's is that of all folds.
+
+        Of symbols that are too young by the cut there is none: whether they are fitted is up to the future.
+        """
         if self._walked is None:
             if self.reference is None:
                 folds, units = self.folds, _Units(None, (), {})
@@ -119,11 +122,17 @@ class Pipeline:
                 again = SCHEDULED if cut.place is Place.TEST else MODELS
                 folds, units = self.folds[: cut.fold + 1], _Units(cut.fold, again, lent)
             result = walk_forward(
-                self.panel, folds, self.recipe, executor=units, trainer=InProcessTrainer(), progress=self.progress
+                self.panel,
+                folds,
+                self.recipe,
+                least_history=self.least_history,
+                executor=units,
+                trainer=InProcessTrainer(),
+                progress=self.progress,
             )
             self._walked = units, result
         units, result = self._walked
-        return units.fitted, result
+        return self._forecast_by(cut, units.fitted), result
 
     def scheduled(self, cut: Cut) -> Mapping[str, FittedUnit]:
         """The units whose models are fitted on a schedule; of the cut's fold, and fitted for nothing else."""
@@ -133,7 +142,12 @@ class Pipeline:
         units = _Units(cut.fold, SCHEDULED, {})
         planned = plan_units(self.panel, self.recipe, self.folds[cut.fold : cut.fold + 1])
         units.run(self.panel, self.recipe, [unit for unit in planned if unit.model in SCHEDULED], lambda _: None)
-        return units.fitted
+        return self._forecast_by(cut, units.fitted)
+
+    def _forecast_by(self, cut: Cut, fitted: Mapping[str, FittedUnit]) -> dict[str, FittedUnit]:
+        since = forecast_from(self.panel, self.least_history)
+        symbols = {None, *(symbol for symbol, first in since.items() if first <= np.datetime64(cut.session))}
+        return {key: unit for key, unit in fitted.items() if unit.outcome.unit.symbol in symbols}
 
 
 class _Units:

@@ -3,6 +3,9 @@
 Where units run (an ``Executor``) and who trains networks (a ``NetworkTrainer``) are arguments; the
 numbers do not depend on them.
 
+A symbol is forecast from the session on at which it has had enough bars (``forecast_from``). Before, it only takes part
+in what others learn from: nobody knew how long it would last.
+
 The ensemble of a fold is set at fold start from forecasts that had matured by then: the validation
 forecasts of the first fold, and every earlier fold's test forecasts. Only the widths of its intervals go on
 learning inside a fold, session by session, from what has matured at each.
@@ -23,7 +26,7 @@ from swiftbolt.ensemble.conformal import follow
 from swiftbolt.ensemble.weights import ENSEMBLE, EnsembleState, combine, fit_ensemble
 from swiftbolt.errors import InsufficientHistory, ModelError, SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
-from swiftbolt.evaluation.units import Executor, Outcome, plan_units
+from swiftbolt.evaluation.units import Executor, Outcome, Unit, plan_units
 from swiftbolt.folds import Fold, SessionRange
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import forecast_as_known
@@ -35,6 +38,7 @@ from swiftbolt.panel import Panel
 from swiftbolt.windows import fold_origins, outcomes, outcomes_known
 
 FORECAST_ORDER = ("naive", "arima", "xgboost", "lstm", "transformer", "ensemble")
+_NEVER = np.datetime64("NaT")  # neither before nor after any session
 
 
 class Progress(Protocol):
@@ -79,13 +83,31 @@ class WalkForward:
     notes: tuple[str, ...]
 
 
-def split_by_history(bars: Bars, needed: int) -> tuple[Bars, dict[str, str]]:
-    """Symbols with at least ``needed`` sessions, and a sentence for each of the others."""
-    counts = bars.sessions_per_symbol()
-    short = {
-        symbol: str(InsufficientHistory(symbol, needed, count)) for symbol, count in counts.items() if count < needed
+def short_of_history(bars: Bars, needed: int) -> dict[str, str]:
+    """A sentence for each symbol with fewer than ``needed`` sessions: by the newest of them it is not forecast yet."""
+    return {
+        symbol: str(InsufficientHistory(symbol, needed, count))
+        for symbol, count in bars.sessions_per_symbol().items()
+        if count < needed
     }
-    return bars.select(symbols=[symbol for symbol in counts if symbol not in short]), short
+
+
+def forecast_from(panel: Panel, least_history: int) -> dict[str, np.datetime64]:
+    """The session at which each symbol first had ``least_history`` bars, as was known then; without those it never had.
+
+    A doubted bar counts at its own session only: there nobody doubts it.
+    """
+    doubted: dict[int, list[int]] = defaultdict(list)
+    for bar in panel.doubted:
+        doubted[bar.symbol].append(bar.session)
+    found = {}
+    for s, symbol in enumerate(panel.symbols):
+        at = panel.session_R[panel.rows(s)]
+        origins = np.sort(np.concatenate([at, np.array(doubted[s], dtype=np.int64)]))
+        enough = origins[np.searchsorted(at, origins) + 1 >= least_history]
+        if len(enough):
+            found[symbol] = panel.sessions[enough[0]]
+    return found
 
 
 def walk_forward(
@@ -93,23 +115,30 @@ def walk_forward(
     folds: Sequence[Fold],
     recipe: Recipe,
     *,
+    least_history: int,
     executor: Executor,
     trainer: NetworkTrainer,
     progress: Progress,
 ) -> WalkForward:
     """Fit every model on every fold and forecast every test origin; those of burn-in folds are not published.
 
+    Args:
+        least_history: bars a symbol must have at an origin, that of the origin included, to be forecast from there.
+
     Raises:
         ModelError: no member produced a forecast on some fold, so that there is nothing to combine.
     """
-    units = plan_units(panel, recipe, folds)
+    since = forecast_from(panel, least_history)
+    planned = plan_units(panel, recipe, folds)
+    units = [unit for unit in planned if _is_forecast(unit, since)]
     progress.planned("models", [unit.key for unit in units])
     results = executor.run(panel, recipe, units, lambda o: progress.done("models", o.unit.key, o.failure))
-    gathered = _gather(results)
     failures = {o.unit.key: o.failure for o in results if o.failure is not None}
+    # A symbol too young throughout a fold is not fitted: that is no failure, it just has no forecast there.
+    left = [Outcome(unit=u, forecasts=Forecasts.empty(u.model)) for u in planned if not _is_forecast(u, since)]
     trained, network_failures = _train_networks(panel, folds, recipe, trainer, progress)
-    gathered.update(trained)
     failures.update(network_failures)
+    gathered = {key: fitted.since(since) for key, fitted in (_gather([*results, *left]) | trained).items()}
 
     realised = realised_outcomes(panel)
     past: dict[str, list[Forecasts]] = defaultdict(list)
@@ -176,6 +205,11 @@ def walk_forward(
     )
 
 
+def _is_forecast(unit: Unit, since: Mapping[str, np.datetime64]) -> bool:
+    """Whether the unit has an origin that is not too early for its symbol."""
+    return unit.symbol is None or bool(since.get(unit.symbol, _NEVER) <= np.datetime64(unit.fold.forecast_range.last))
+
+
 def _combine_folds(
     folds: Sequence[Fold],
     parts: Mapping[int, Mapping[str, Forecasts]],
@@ -213,6 +247,11 @@ class _Fitted:
     files: dict[str, bytes]
     notes: tuple[str, ...]
     importance: Mapping[int, Importance]
+
+    def since(self, first: Mapping[str, np.datetime64]) -> _Fitted:
+        """Without the forecasts of a symbol from origins before its ``first``, or where it has none."""
+        first_N = np.array([first.get(symbol, _NEVER) for symbol in self.forecasts.symbol_N], dtype="datetime64[D]")
+        return replace(self, forecasts=self.forecasts.take(self.forecasts.origin_N >= first_N))
 
     def within(self, origins: SessionRange) -> Forecasts:
         return self.forecasts.take(origins.mask(self.forecasts.origin_N))

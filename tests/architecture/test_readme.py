@@ -32,7 +32,7 @@ def test_every_line_of_the_readmes_tree_is_there_and_says_something() -> None:
 def test_every_command_of_the_readme_exists() -> None:
     from swiftbolt import cli
 
-    known = {verb.__name__ for verb in (*cli.VERBS, *cli.PASSING_ON)}
+    known = {verb.__name__ for verb in (*cli.VERBS, *cli.PASSING_ON)} | set(cli.GROUPS)
     assert set(re.findall(r"`swiftbolt ([a-z]+)", README)) <= known
 
 

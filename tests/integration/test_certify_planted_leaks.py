@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
-from support.certificates import SEED, SESSIONS, certificate_of, market_data, plan_of
+from support.certificates import LEAST_YOUNG, SEED, SESSIONS, certificate_of, market_data, plan_of
 from support.shared_data import shared_parquet
 
 from swiftbolt import actions, folds, scaling, windows
@@ -23,6 +23,7 @@ from swiftbolt.ensemble import conformal, weights
 from swiftbolt.ensemble.weights import EnsembleConfig, EnsembleState
 from swiftbolt.evaluation import equity, walk_forward
 from swiftbolt.evaluation.cuts import Cut, Place
+from swiftbolt.evaluation.evaluate import Plan
 from swiftbolt.evaluation.leakage import certify
 from swiftbolt.evaluation.noise import History
 from swiftbolt.evaluation.replay import NoProgress, Pipeline
@@ -58,6 +59,16 @@ def everywhere(monkeypatch: Monkey, original: Any, leaky: Any) -> None:
                     monkeypatch.setattr(module, attribute, leaky)
 
 
+def with_symbols(monkeypatch: Monkey, chosen: Callable[[Bars], Iterable[str]]) -> None:
+    """Let the pipeline work on the symbols ``chosen`` of all its bars."""
+    honest = Pipeline.__init__
+
+    def leaky(pipeline: Pipeline, plan: Plan, history: History, *rest: Any, **named: Any) -> None:
+        honest(pipeline, plan, replace(history, bars=history.bars.select(chosen(history.bars))), *rest, **named)
+
+    monkeypatch.setattr(Pipeline, "__init__", leaky)
+
+
 # Actions: what a vendor's adjusted closes say happened.
 
 
@@ -82,23 +93,25 @@ def factors_only_above_the_mean_of_all_time(monkeypatch: Monkey) -> None:
 
 
 def only_symbols_that_trade_to_the_end(monkeypatch: Monkey) -> None:
-    honest = walk_forward.split_by_history
+    def alive(bars: Bars) -> pl.Series:
+        return bars.frame.filter(pl.col("session") == bars.last_session)["symbol"]
 
-    def leaky(bars: Bars, needed: int) -> tuple[Bars, dict[str, str]]:
-        alive = bars.frame.filter(pl.col("session") == bars.last_session)["symbol"]
-        return honest(bars.select(symbols=alive.to_list()), needed)
-
-    everywhere(monkeypatch, honest, leaky)
+    with_symbols(monkeypatch, alive)
 
 
 def only_the_two_symbols_that_gained_most(monkeypatch: Monkey) -> None:
-    honest = walk_forward.split_by_history
-
-    def leaky(bars: Bars, needed: int) -> tuple[Bars, dict[str, str]]:
+    def winners(bars: Bars) -> pl.Series:
         gains = bars.frame.group_by("symbol").agg(gain=pl.col("close").last() / pl.col("close").first())
-        return honest(bars.select(symbols=gains.top_k(2, by="gain")["symbol"].to_list()), needed)
+        return gains.top_k(2, by="gain")["symbol"]
 
-    everywhere(monkeypatch, honest, leaky)
+    with_symbols(monkeypatch, winners)
+
+
+def only_symbols_that_have_enough_sessions_in_the_end(monkeypatch: Monkey) -> None:
+    def grown(bars: Bars) -> list[str]:
+        return [symbol for symbol, count in bars.sessions_per_symbol().items() if count >= LEAST_YOUNG]
+
+    with_symbols(monkeypatch, grown)
 
 
 # Findings: what is found wrong with the data, and from when on that is known.
@@ -341,6 +354,15 @@ def with_anchors_that_know_returns_earlier(sessions: int) -> Callable[[Monkey], 
     return plant
 
 
+def a_symbol_that_is_old_enough_once_is_forecast_from_its_first_bar(monkeypatch: Monkey) -> None:
+    honest = walk_forward.forecast_from
+
+    def leaky(panel: Panel, least_history: int) -> dict[str, np.datetime64]:
+        return {symbol: honest(panel, 1)[symbol] for symbol in honest(panel, least_history)}
+
+    everywhere(monkeypatch, honest, leaky)
+
+
 # Forecasts.
 
 
@@ -462,6 +484,7 @@ class Planted:
     models: tuple[str, ...] = ("xgboost",)
     folds: int = 1
     long: bool = False
+    young: bool = False
 
 
 PLANTED = {
@@ -469,6 +492,9 @@ PLANTED = {
     "factors above the mean of all time": Planted(factors_only_above_the_mean_of_all_time, "actions"),
     "survivors": Planted(only_symbols_that_trade_to_the_end, "universe"),
     "winners": Planted(only_the_two_symbols_that_gained_most, "universe"),
+    "admitted by their length in the end": Planted(
+        only_symbols_that_have_enough_sessions_in_the_end, "universe", young=True
+    ),
     "known too early": Planted(a_bad_tick_is_known_at_its_own_session, "findings"),
     "usual moves of all time": Planted(usual_moves_are_those_of_all_time, "findings"),
     "backward adjustment": Planted(prices_are_adjusted_backwards, "prices"),
@@ -497,6 +523,7 @@ PLANTED = {
     "trees grown on the test": Planted(trees_are_grown_on_the_test_too, "fits"),
     "anchors know the next return": Planted(with_anchors_that_know_returns_earlier(2), "fits", ("arima",)),
     "anchors know a return in doubt": Planted(with_anchors_that_know_returns_earlier(1), "fits", ("arima",)),
+    "old enough once": Planted(a_symbol_that_is_old_enough_once_is_forecast_from_its_first_bar, "fits", young=True),
     "the next session's volatility": Planted(a_forecast_knows_the_next_sessions_volatility, "forecasts"),
     "centred forecasts": Planted(forecasts_are_centred_by_those_of_all_origins, "forecasts"),
     "unmatured weights": Planted(weights_are_learnt_from_what_has_not_matured, "ensemble", folds=2),
@@ -519,7 +546,7 @@ PLANTED = {
 def test_a_planted_leak_is_found_in_its_own_stage(monkeypatch: Monkey, name: str) -> None:
     planted = PLANTED[name]
     planted.plant(monkeypatch)
-    certificate = certificate_of(*planted.models, count=planted.folds)
+    certificate = certificate_of(*planted.models, count=planted.folds, young=planted.young)
     assert certificate.first is not None, "the leak was not found"
     assert certificate.first.stage == planted.stage, str(certificate.first)
 
@@ -551,6 +578,7 @@ def test_what_is_certified_is_what_an_evaluation_forecasts() -> None:
         pipeline.panel,
         pipeline.folds,
         plan_of("xgboost", "lstm").recipe,
+        least_history=pipeline.least_history,
         executor=SerialExecutor(),
         trainer=InProcessTrainer(),
         progress=NoProgress(),

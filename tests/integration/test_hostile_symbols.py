@@ -147,6 +147,7 @@ def walked(panel: Panel, *models: str) -> WalkForward:
         panel,
         make_folds(panel.sessions, recipe.folds),
         recipe,
+        least_history=1,
         executor=SerialExecutor(),
         trainer=InProcessTrainer(),
         progress=NoProgress(),

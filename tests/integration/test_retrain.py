@@ -36,6 +36,7 @@ from swiftbolt.release import (
 )
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store
+from swiftbolt.universe import Cohort
 
 pytestmark = pytest.mark.ray
 
@@ -49,7 +50,7 @@ def settings(tmp_path: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A retrain file with the files it names: four tiny models, two folds, three symbols of which one is too short."""
+    """A retrain file with the files it names: four tiny models, two folds, three symbols of which one is too young."""
     files = {
         "universe.yaml": {"symbols": ["AA", "BB", "FB"], "min_sessions": 400},
         "ensemble.yaml": {"min_weight_sessions": 20, "min_calibration_sessions": 20},
@@ -68,10 +69,13 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "retrain.yaml"
 
 
+# FB has features by the end, and is too young to be forecast all the same.
+BARS = Bars(frame=pl.concat([make_bars(["AA", "BB"], 760, seed=3).frame, make_bars(["FB"], 300, seed=3).frame]))
+
+
 def ingest(url: str) -> None:
-    bars = pl.concat([make_bars(["AA", "BB"], 760, seed=3).frame, make_bars(["FB"], 196, seed=3).frame])
     with Store.connect(url) as store:
-        store.upsert_bars(Bars(frame=bars), source="test")
+        store.upsert_bars(BARS, source="test")
 
 
 def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is_found_out(
@@ -83,7 +87,8 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
     lines: list[str] = []
     first = retrain(config, [], settings, lines.append)
 
-    assert "skipped: FB: needs 400 sessions, has 196" in lines
+    assert "skipped: FB: needs 400 sessions, has 300" in lines
+    assert not any(line.startswith("not forecast") for line in lines)
     assert any("2/2 symbols" in line for line in lines)
     with Store.connect(migrated_url) as store:
         (run,) = store.runs()
@@ -100,15 +105,16 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
 
     directory = Path(row.directory)
     assert verify_release(directory) == first
-    assert first.skipped == {"FB": "FB: needs 400 sessions, has 196"}
+    assert first.skipped == {"FB": "FB: needs 400 sessions, has 300"}
+    assert first.symbols == ("AA", "BB")
+    assert first.cohort == Cohort.of(["AA", "BB", "FB"])
     assert not list(directory.rglob("*.pkl"))
     assert read_forecasts(directory).equals(stored.sort("symbol", "origin", "horizon", "model"), null_equal=True)
     assert json.loads((directory / "scorecard.json").read_text())["symbols"] == 2
     assert not (settings.home / "ray" / f"{run.run}-models").exists()
 
     # The artifacts alone, on the bars alone, give the forecasts that were released.
-    bars = make_bars(["AA", "BB"], 760, seed=3)
-    panel = build_panel(bars, CorporateActions.of())
+    panel = build_panel(BARS, CorporateActions.of()).select(first.symbols)
     members = {
         name: read_member(directory, name, spec_hash=DEFAULT_SPEC.spec_hash).forecast(panel, panel.sessions[-1:])
         for name in first.models

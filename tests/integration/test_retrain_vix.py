@@ -11,7 +11,7 @@ from support.markets import make_bars
 from support.recipes import tiny_recipe
 from support.vix import as_bars, make_vix
 
-from cluster.retrain import _load_history, _refuse_files
+from cluster.history import load_history, refuse_files
 from swiftbolt.actions import CorporateActions
 from swiftbolt.config import load_config
 from swiftbolt.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def test_the_vix_is_learnt_from_and_neither_trained_on_nor_skipped(store: Store)
     store.upsert_bars(BARS, source="test")
     store.upsert_bars(as_bars(VIX), source="test")
     lines: list[str] = []
-    history, skipped = _load_history(store, UNIVERSE, tiny_recipe("xgboost"), lines.append)
+    history, skipped = load_history(store, UNIVERSE, tiny_recipe("xgboost"), lines.append)
     assert history.cohort == Cohort.of(["AA", "BB"], vix="VIX")
     assert (skipped, lines) == ({}, [])
     panel = history.panel()
@@ -42,10 +42,10 @@ def test_the_vix_is_learnt_from_and_neither_trained_on_nor_skipped(store: Store)
 def test_a_vix_that_lags_behind_is_told_and_one_that_is_not_there_is_refused(store: Store) -> None:
     store.upsert_bars(BARS, source="test")
     with pytest.raises(DataError, match=r"VIX: has no value between .* and 2013-03-01, the sessions of the bars"):
-        _load_history(store, UNIVERSE, tiny_recipe("xgboost"), lambda _: None)
+        load_history(store, UNIVERSE, tiny_recipe("xgboost"), lambda _: None)
     store.upsert_bars(as_bars(VIX.up_to(VIX.session_N[-3].astype(object))), source="test")
     lines: list[str] = []
-    _load_history(store, UNIVERSE, tiny_recipe("xgboost"), lines.append)
+    load_history(store, UNIVERSE, tiny_recipe("xgboost"), lines.append)
     assert lines == ["VIX: its newest value is of 2013-02-27, not of the newest session"]
 
 
@@ -54,4 +54,4 @@ def test_a_file_is_refused_with_what_to_do_instead(tmp_path: Path, key: str) -> 
     path = tmp_path / "universe.yaml"
     path.write_text(yaml.safe_dump({"symbols": ["AA"], key: "series.parquet"}))
     with pytest.raises(ConfigError, match=rf"universe\.yaml: {key}: series\.parquet is a file, .* name its symbol"):
-        _refuse_files(load_config(path, Universe), path)
+        refuse_files(load_config(path, Universe), path)

@@ -33,6 +33,8 @@ MISTAKEN = {
     "BB": (LAST_OF_TRAINING, KNOWN_THROUGH),
     "CC": (LAST_OF_TRAINING - 30, LAST_OF_VALIDATION),
 }
+YOUNG, LEAST_YOUNG = "YY", 300
+LISTED = SESSIONS - 10 - LEAST_YOUNG  # the young symbol is old enough for the last eleven sessions
 SEED = 7
 
 
@@ -69,6 +71,13 @@ def market_data(sessions: int = SESSIONS) -> MarketData:
     )
 
 
+def with_a_young_symbol(plan: Plan, data: MarketData) -> tuple[Plan, MarketData]:
+    """Both with one symbol more, which is old enough to be forecast late in the last test range only."""
+    later = make_bars([YOUNG], SESSIONS - LISTED, seed=3).frame
+    universe = Universe(symbols=(*SYMBOLS, YOUNG), min_sessions=LEAST_YOUNG)
+    return replace(plan, universe=universe), replace(data, bars=Bars(frame=pl.concat([data.bars.frame, later])))
+
+
 def _events(days: pl.Series) -> list[CorporateAction]:
     """Dividends every 60 sessions, every second one declared ten sessions before."""
     places = range(50, len(days) - 10, 60)
@@ -91,12 +100,24 @@ def _factors(days: pl.Series) -> list[CorporateAction]:
 
 
 def certificate_of(
-    *models: str, count: int = 1, test_sessions: int = 30, sessions: int = SESSIONS, start: date | None = None
+    *models: str,
+    count: int = 1,
+    test_sessions: int = 30,
+    sessions: int = SESSIONS,
+    start: date | None = None,
+    young: bool = False,
 ) -> Certificate:
-    """A certificate of the small universe with one cut inside each test range."""
+    """A certificate of the small universe with one cut inside each test range.
+
+    Args:
+        young: with a symbol that is old enough only after most of the cuts.
+    """
+    plan, data = plan_of(*models, count=count, test_sessions=test_sessions), market_data(sessions)
+    if young:
+        plan, data = with_a_young_symbol(plan, data)
     return certify(
-        plan_of(*models, count=count, test_sessions=test_sessions),
-        market_data(sessions),
+        plan,
+        data,
         rng=np.random.default_rng(SEED),
         progress=NoProgress(),
         start=start,

@@ -148,6 +148,19 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert "choose another --out" in capsys.readouterr().err
 
 
+def test_a_market_that_is_too_young_is_refused_and_so_are_symbols_that_all_are(
+    bars: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    universe = config.parent / "universe.yaml"
+    universe.write_text(yaml.safe_dump({"symbols": ["AA", "FB"], "min_sessions": 400, "market": "FB"}))
+    assert run(bars, config, tmp_path / "out") == 2
+    assert "market FB has too little history; choose another" in capsys.readouterr().err
+    universe.write_text(yaml.safe_dump({"symbols": ["AA", "FB"], "min_sessions": 701}))
+    assert run(bars, config, tmp_path / "out") == 2
+    said = "no symbol can be evaluated: AA: needs 701 sessions, has 700; FB: needs 701 sessions, has 196"
+    assert said in capsys.readouterr().err
+
+
 def test_an_ensemble_without_a_weight_for_a_model_is_refused_before_the_work(config: Path) -> None:
     (config.parent / "ensemble.yaml").write_text("prior: {xgboost: 1.0}")
     with pytest.raises(ConfigError, match=r"ensemble\.yaml: prior: has no weight for transformer"):

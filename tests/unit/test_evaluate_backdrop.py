@@ -77,6 +77,7 @@ def test_the_files_lie_beside_the_universe_and_models_learn_from_them(config: Co
         panel,
         make_folds(panel.sessions, recipe.folds, burn_in=True),
         recipe,
+        least_history=300,
         executor=SerialExecutor(),
         trainer=InProcessTrainer(),
         progress=NoProgress(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,31 +14,33 @@ import pytest
 import typer
 import yaml
 from support.by_hand import sessions_from
-from support.certificates import LAST_OF_VALIDATION, SYMBOLS, certificate_of, market_data
+from support.certificates import LAST_OF_VALIDATION, SESSIONS, SYMBOLS, certificate_of, market_data, plan_of
 from support.markets import make_bars
 from support.recipes import TINY_MODELS
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import Bars
-from swiftbolt.errors import EnvironmentFault
+from swiftbolt.errors import DataError, EnvironmentFault
+from swiftbolt.evaluation import leakage
 from swiftbolt.evaluation.cuts import Cut, Place, choose_cuts
 from swiftbolt.evaluation.evaluate import Plan
 from swiftbolt.evaluation.leakage import Certificate, Leak, _difference
 from swiftbolt.evaluation.noise import NEWCOMER, RESCALED, History, another_future
+from swiftbolt.evaluation.replay import NoProgress
 from swiftbolt.evaluation.stages import STAGES
 from swiftbolt.folds import FoldConfig, make_folds
 from swiftbolt.forecast import MODELS
 from swiftbolt.quality import inspect
+from swiftbolt.universe import Universe
 from swiftbolt.verbs.certify import certify
 
-NEEDED = 260
 DATA = market_data()
 DAYS: list[date] = DATA.bars.frame["session"].unique().sort().to_list()
 CUT = DAYS[LAST_OF_VALIDATION]
 
 
-def other(history: History, last: date = CUT, needed: int = NEEDED, seed: int = 0) -> History:
-    return another_future(history, last, needed, np.random.default_rng(seed))
+def other(history: History, last: date = CUT, seed: int = 0) -> History:
+    return another_future(history, last, np.random.default_rng(seed))
 
 
 def test_cuts_are_the_last_sessions_of_each_range_and_some_inside_the_test() -> None:
@@ -83,14 +86,15 @@ def test_another_future_ends_one_symbol_begins_another_and_ends_earlier() -> Non
     assert changed.last_session < DAYS[-1]
 
 
-def test_a_symbol_too_young_by_the_cut_keeps_its_sessions() -> None:
-    young = make_bars(["AA", "BB"], 300, seed=1).frame.filter(
-        (pl.col("symbol") == "AA") | (pl.col("session") >= DAYS[LAST_OF_VALIDATION - 50])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_symbol_that_ends_is_the_youngest_of_those_that_go_on(seed: int) -> None:
+    listed, gone = DAYS[LAST_OF_VALIDATION - 50], DAYS[LAST_OF_VALIDATION - 5]
+    frame = make_bars(["AA", "BB", "CC", "DD"], 300, seed=1).frame.filter(
+        (pl.col("symbol") != "BB") | (pl.col("session") >= listed),
+        (pl.col("symbol") != "CC") | pl.col("session").is_between(listed, gone),
     )
-    changed = other(History.of(Bars(frame=young), CorporateActions.of()), needed=200).bars.frame
-    is_young = pl.col("symbol") == "BB"
-    assert changed.filter(is_young)["session"].equals(young.filter(is_young)["session"])
-    assert not changed.filter(is_young).equals(young.filter(is_young))
+    changed = other(History.of(Bars(frame=frame), CorporateActions.of()), seed=seed).bars
+    assert [symbol for symbol in changed.symbols if symbol not in changed.select(start=DAYS[-20]).symbols] == ["BB"]
 
 
 def test_a_dividend_declared_by_the_cut_stays_and_one_not_yet_declared_is_replaced() -> None:
@@ -196,10 +200,23 @@ def test_a_bad_tick_where_a_range_ends_or_a_model_is_fitted_is_no_leak() -> None
 
 
 def test_symbols_that_come_only_after_the_cut_are_no_leak() -> None:
-    # The future of the first cuts is long enough for the newcomer to be worked on.
+    # The future of the first cuts is long enough for the newcomer to be forecast.
     certificate = certificate_of("xgboost", test_sessions=300, sessions=660)
     assert certificate.leaks == ()
     assert certificate.cuts[0].place is Place.TRAIN
+
+
+def test_a_symbol_that_is_old_enough_only_after_some_cuts_is_no_leak() -> None:
+    for models in (("xgboost",), ("arima",)):
+        certificate = certificate_of(*models, young=True)
+        assert certificate.leaks == ()
+        assert all(count > 0 for count in certificate.compared.values())
+
+
+def test_data_of_which_no_symbol_is_ever_old_enough_are_refused() -> None:
+    plan = replace(plan_of("xgboost"), universe=Universe(symbols=SYMBOLS, min_sessions=SESSIONS + 1))
+    with pytest.raises(DataError, match="no symbol has enough history for a certificate"):
+        leakage.certify(plan, DATA, rng=np.random.default_rng(0), progress=NoProgress())
 
 
 def test_with_a_first_origin_its_burn_in_is_certified_too() -> None:

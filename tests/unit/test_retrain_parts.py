@@ -11,7 +11,7 @@ import pytest
 from support.panels import panel_from_returns
 from support.recipes import tiny_recipe
 
-from cluster import retrain
+from cluster import retrain, run_records
 from cluster.resources import Resources
 from swiftbolt.errors import ConfigError, StoreUnavailable
 
@@ -28,19 +28,19 @@ class _StoreAway:
 
 def test_a_store_that_is_away_costs_a_line_and_not_the_run() -> None:
     lines: list[str] = []
-    retrain._progress_recorder(_StoreAway(), "run", lines.append)(1, 0, 2)  # type: ignore[arg-type]
+    run_records.progress_recorder(_StoreAway(), "run", lines.append)(1, 0, 2)  # type: ignore[arg-type]
     assert lines == ["progress was not recorded, the run goes on: the database went away"]
 
 
 def test_a_failure_that_cannot_be_recorded_is_said_and_does_not_hide_the_first_one() -> None:
     lines: list[str] = []
-    retrain._record_failure(_StoreAway(), "run", 1.0, {}, lines.append)  # type: ignore[arg-type]
+    run_records.record_failure(_StoreAway(), "run", 1.0, {}, lines.append)  # type: ignore[arg-type]
     assert lines == ["run run failed, and that was not recorded: the database went away"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(15)])
 def test_a_run_that_was_stopped_says_so(stop: BaseException) -> None:
-    assert retrain._reason(stop) == "stopped before it was done"
+    assert run_records.reason_of(stop) == "stopped before it was done"
 
 
 def test_a_symbol_without_a_forecast_is_named_with_its_reason() -> None:

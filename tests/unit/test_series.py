@@ -211,7 +211,7 @@ def test_another_future_replaces_every_value_after_the_cut_and_none_before() -> 
     bars = as_bars(make_vix(400, seed=3, name="AA"))
     cut = vix.session_N[-100].astype(object)
     history = History.of(bars, CorporateActions.of(), Backdrop(market=index, vix=vix))
-    changed = another_future(history, cut, 10, np.random.default_rng(0)).backdrop
+    changed = another_future(history, cut, np.random.default_rng(0)).backdrop
     for before, after in ((index, changed.market), (vix, changed.vix)):
         assert after is not None
         np.testing.assert_array_equal(after.up_to(cut).value_N, before.up_to(cut).value_N)
@@ -224,10 +224,10 @@ def test_another_future_replaces_every_value_after_the_cut_and_none_before() -> 
 def test_another_future_of_bars_alone_is_what_it_was_before_there_were_series() -> None:
     bars = as_bars(make_vix(400, seed=3, name="AA"))
     cut = bars.frame["session"][300]
-    alone = another_future(History.of(bars, CorporateActions.of()), cut, 10, np.random.default_rng(0))
+    alone = another_future(History.of(bars, CorporateActions.of()), cut, np.random.default_rng(0))
     beside = History.of(bars, CorporateActions.of(), Backdrop(vix=make_vix(400, seed=1)))
     assert alone.backdrop.vix is None
-    assert another_future(beside, cut, 10, np.random.default_rng(0)).bars == alone.bars
+    assert another_future(beside, cut, np.random.default_rng(0)).bars == alone.bars
 
 
 def test_a_series_may_lack_days() -> None:

@@ -29,6 +29,7 @@ from swiftbolt.windows import outcomes
 
 FOLDS = FoldConfig(count=2, test_sessions=40, validation_sessions=80, min_train_sessions=260)
 ARIMA = config_class("arima").model_validate({"orders": [[0, 1, 0]], "refit_every": 63, "min_sessions": 250})
+LEAST = 60  # bars before a symbol is forecast
 RECIPE = Recipe(folds=FOLDS, models={"arima": ARIMA}, ensemble=EnsembleConfig(), seed=5)
 
 
@@ -113,16 +114,16 @@ def test_nothing_from_the_folds_test_range_on_changes_a_score() -> None:
     after = int(np.searchsorted(PANEL.sessions, np.datetime64(fold.known_through))) + 1
     scores = []
     for panel in (PANEL, drawn(changed_from=after)):
-        (course,) = plan_courses(panel, [fold], RECIPE)
+        (course,) = plan_courses(panel, [fold], RECIPE, LEAST)
         scores.append(score_fold(panel, RECIPE, "arima", course))
     assert scores[0] == scores[1]
-    (course,) = plan_courses(drawn(changed_from=after - 25), [fold], RECIPE)
+    (course,) = plan_courses(drawn(changed_from=after - 25), [fold], RECIPE, LEAST)
     assert score_fold(drawn(changed_from=after - 25), RECIPE, "arima", course) != scores[0]
 
 
 def test_a_model_that_knows_its_stopping_range_by_heart_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_place_of_arima(monkeypatch, Cheat)
-    for course in plan_courses(PANEL, [FIRST, SECOND], RECIPE):
+    for course in plan_courses(PANEL, [FIRST, SECOND], RECIPE, LEAST):
         score = score_fold(PANEL, RECIPE, "arima", course)
         assert score.loss == pytest.approx(1.0, abs=1e-12)
         assert score.share == 1.0
@@ -135,7 +136,7 @@ def test_a_row_that_is_not_forecast_counts_as_naives(monkeypatch: pytest.MonkeyP
     class Silent(Wide):
         silent = "BB"
 
-    (course,) = plan_courses(PANEL, [FIRST], RECIPE)
+    (course,) = plan_courses(PANEL, [FIRST], RECIPE, LEAST)
     put_in_place_of_arima(monkeypatch, Wide)
     everywhere = score_fold(PANEL, RECIPE, "arima", course)
     put_in_place_of_arima(monkeypatch, Silent)
@@ -154,7 +155,7 @@ def test_a_model_that_forecasts_nothing_or_fails_says_so(monkeypatch: pytest.Mon
         def forecast(self, panel: Panel, origins: Sessions) -> Forecasts:
             return Forecasts.empty("arima")
 
-    (course,) = plan_courses(PANEL, [FIRST], RECIPE)
+    (course,) = plan_courses(PANEL, [FIRST], RECIPE, LEAST)
     put_in_place_of_arima(monkeypatch, Failing)
     with pytest.raises(ModelError, match="arima/universe/0: the fit failed"):
         score_fold(PANEL, RECIPE, "arima", course)
@@ -165,7 +166,7 @@ def test_a_model_that_forecasts_nothing_or_fails_says_so(monkeypatch: pytest.Mon
 
 
 def test_a_loss_that_is_no_number_is_named() -> None:
-    (course,) = plan_courses(PANEL, [FIRST], RECIPE)
+    (course,) = plan_courses(PANEL, [FIRST], RECIPE, LEAST)
     perfect = Course(fold=course.fold, naive=course.naive.with_columns(crps=pl.lit(0.0)))
     with pytest.raises(ModelError, match="arima has a loss of inf on fold 0"):
         score_fold(PANEL, RECIPE, "arima", perfect)

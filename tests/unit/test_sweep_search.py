@@ -109,7 +109,7 @@ def test_as_many_trials_run_at_once_as_there_is_room_for(
 
 def test_a_trial_tells_its_mean_after_each_fold_and_an_impossible_one_answers_with_the_penalty() -> None:
     panel = panel_from_returns({"AA": 0.01 * np.random.default_rng(3).standard_normal(479)})
-    courses = plan_courses(panel, make_folds(panel.sessions, FOLDS), RECIPE)
+    courses = plan_courses(panel, make_folds(panel.sessions, FOLDS), RECIPE, 1)
     plan = sweep_plan(model="arima", space={"outlier_limit": Dimension(choice=(5.0, 1.0))})
     trial = ConfigurationTrial.__new__(ConfigurationTrial)  # its own __init__ wants a worker's folders
     trial.setup({"outlier_limit": "5.0"}, panel=panel, recipe=RECIPE, plan=plan, courses=courses)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 from support.markets import make_bars
+from support.panels import panel_from_returns
 from support.recipes import tiny_recipe
 
 from swiftbolt.actions import CorporateActions
@@ -17,13 +19,19 @@ from swiftbolt.ensemble.weights import combine
 from swiftbolt.errors import ModelError
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, SerialExecutor, Unit
-from swiftbolt.evaluation.walk_forward import WalkForward, realised_outcomes, split_by_history, walk_forward
+from swiftbolt.evaluation.walk_forward import (
+    WalkForward,
+    forecast_from,
+    realised_outcomes,
+    short_of_history,
+    walk_forward,
+)
 from swiftbolt.features.engine import build_panel
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.networks import InProcessTrainer
 from swiftbolt.models.trained import TrainedNetwork, TrainingJob
-from swiftbolt.panel import Panel
+from swiftbolt.panel import DoubtedBar, Panel
 
 MEMBERS = ("arima", "xgboost", "lstm", "transformer")
 
@@ -42,10 +50,22 @@ class Silent:
         self.ended.append(piece)
 
 
-def run(panel: Panel, recipe: Recipe, live: bool = True, executor: SerialExecutor | None = None) -> WalkForward:
-    folds = make_folds(panel.sessions, recipe.folds, live=live)
+def run(
+    panel: Panel,
+    recipe: Recipe,
+    live: bool = True,
+    executor: SerialExecutor | None = None,
+    least_history: int = 260,
+    progress: Silent | None = None,
+) -> WalkForward:
     return walk_forward(
-        panel, folds, recipe, executor=executor or SerialExecutor(), trainer=InProcessTrainer(), progress=Silent()
+        panel,
+        make_folds(panel.sessions, recipe.folds, live=live),
+        recipe,
+        least_history=least_history,
+        executor=executor or SerialExecutor(),
+        trainer=InProcessTrainer(),
+        progress=progress or Silent(),
     )
 
 
@@ -128,7 +148,13 @@ def burnt(panel: Panel) -> tuple[WalkForward, list[Fold]]:
     config = recipe.folds.model_copy(update={"burn_in_sessions": 60, "burn_in_fold_sessions": 30})
     folds = make_folds(panel.sessions, config, panel.sessions[700].astype(object), live=True, burn_in=True)
     result = walk_forward(
-        panel, folds, recipe, executor=SerialExecutor(), trainer=InProcessTrainer(), progress=Silent()
+        panel,
+        folds,
+        recipe,
+        least_history=260,
+        executor=SerialExecutor(),
+        trainer=InProcessTrainer(),
+        progress=Silent(),
     )
     return result, folds
 
@@ -261,7 +287,7 @@ def test_a_symbol_that_starts_late_or_stops_early_is_forecast_where_it_has_bars(
         .otherwise(True)
     )  # fmt: skip
     panel = build_panel(Bars(frame=frame.filter(kept)), CorporateActions.of())
-    found = run(panel, tiny_recipe(*MEMBERS))
+    found = run(panel, tiny_recipe(*MEMBERS), least_history=1)
     assert not found.failures
     assert any(note.startswith("BF/B: needs 250 sessions, has ") for note in found.notes)
     ensemble = found.live_forecasts.filter(pl.col("model") == "ensemble")
@@ -285,7 +311,15 @@ class _FailingTrainer:
 def test_networks_that_cannot_be_trained_are_failures_with_their_reason(panel: Panel) -> None:
     recipe = tiny_recipe("arima", "lstm")
     folds = make_folds(panel.sessions, recipe.folds)
-    found = walk_forward(panel, folds, recipe, executor=SerialExecutor(), trainer=_FailingTrainer(), progress=Silent())
+    found = walk_forward(
+        panel,
+        folds,
+        recipe,
+        least_history=260,
+        executor=SerialExecutor(),
+        trainer=_FailingTrainer(),
+        progress=Silent(),
+    )
     assert found.failures == {"lstm/universe/0": "no worker came", "lstm/universe/1": "no worker came"}
     assert set(found.ensembles[0].weights) == {"arima"}
 
@@ -300,8 +334,89 @@ def test_an_outcome_counts_only_a_session_after_its_label_ended(panel: Panel) ->
     assert newest["realized"].is_finite().all()
 
 
-def test_symbols_too_short_are_left_out_with_a_sentence() -> None:
+def test_symbols_too_short_are_told_with_a_sentence() -> None:
     bars = Bars(frame=pl.concat([make_bars(["AA"], 300, seed=1).frame, make_bars(["FB"], 196, seed=1).frame]))
-    kept, short = split_by_history(bars, 250)
-    assert kept.symbols == ("AA",)
-    assert short == {"FB": "FB: needs 250 sessions, has 196"}
+    assert short_of_history(bars, 250) == {"FB": "FB: needs 250 sessions, has 196"}
+    assert short_of_history(bars, 196) == {}
+
+
+def test_a_symbol_is_old_enough_at_the_session_of_the_bar_that_makes_it_so_whatever_comes_later() -> None:
+    full = panel_from_returns({"AA": np.full(29, 0.01), "BB": np.full(29, 0.01)})
+    assert forecast_from(full, 10) == {"AA": full.sessions[9], "BB": full.sessions[9]}
+    assert forecast_from(full, 31) == {}
+    assert set(forecast_from(full, 30)) == {"AA", "BB"}
+
+
+def test_a_bar_found_faulty_later_counts_at_its_own_session_and_no_more_after_it() -> None:
+    full = panel_from_returns({"AA": np.full(29, 0.01)})
+    keep = np.arange(30) != 9
+    bar = DoubtedBar(symbol=0, session=9, close=1.0, log_price=0.0, features_F=np.empty(0, np.float32))
+    panel = replace(
+        full,
+        offsets=np.array([0, 29]),
+        session_R=full.session_R[keep],
+        close_R=full.close_R[keep],
+        log_price_R=full.log_price_R[keep],
+        features_RF=full.features_RF[keep],
+        doubted=(bar,),
+    )
+    assert forecast_from(panel, 10) == {"AA": full.sessions[9]}
+    assert forecast_from(panel, 11) == {"AA": full.sessions[11]}
+    assert forecast_from(panel, 30) == {}
+
+
+# Position of the session from which YOUNG is old enough, inside the second test fold; it has had features for long.
+OLD_ENOUGH, LEAST = 745, 601
+
+
+@pytest.fixture(scope="module")
+def with_young() -> tuple[Panel, WalkForward, Silent]:
+    """Beside an old symbol one that is old enough from ``OLD_ENOUGH`` on, and one that never is."""
+    frame = make_bars(["AA", "NEVER", "YOUNG"], 760, seed=3).frame
+    days = frame["session"].unique().sort()
+    listed = {"AA": days[0], "YOUNG": days[OLD_ENOUGH + 1 - LEAST], "NEVER": days[761 - LEAST]}
+    bars = Bars(frame=frame.filter(pl.col("session") >= pl.col("symbol").replace_strict(listed)))
+    panel, progress = build_panel(bars, CorporateActions.of()), Silent()
+    return panel, run(panel, tiny_recipe(*MEMBERS), least_history=LEAST, progress=progress), progress
+
+
+def test_a_young_symbol_has_no_forecast_of_any_model_from_an_origin_at_which_it_was_too_young(
+    with_young: tuple[Panel, WalkForward, Silent],
+) -> None:
+    panel, result, _ = with_young
+    every = pl.concat([result.forecasts, result.drift])
+    since = every.group_by("symbol", "model").agg(pl.col("origin").min(), sessions=pl.col("origin").n_unique())
+    assert set(every["symbol"]) == {"AA", "YOUNG"}
+    young = since.filter(symbol="YOUNG")
+    assert set(young["model"]) == {"naive", "naive_drift", *MEMBERS, "ensemble"}
+    assert set(young["origin"]) == {panel.sessions[OLD_ENOUGH].astype(object)}
+    assert set(young["sessions"]) == {760 - OLD_ENOUGH}
+    assert set(result.live_forecasts["symbol"]) == {"AA", "YOUNG"}
+    assert {symbol for model in result.live.values() for symbol in model.forecasts.symbol_N} == {"AA", "YOUNG"}
+
+
+def test_a_symbol_too_young_throughout_a_fold_is_not_fitted_there_and_that_is_no_failure(
+    with_young: tuple[Panel, WalkForward, Silent],
+) -> None:
+    _, result, progress = with_young
+    assert result.failures == {}
+    fitted = {piece for piece in progress.pieces if piece.startswith("arima/")}
+    assert fitted == {"arima/AA/0", "arima/AA/1", "arima/AA/live", "arima/YOUNG/1", "arima/YOUNG/live"}
+    assert set(progress.ended) == set(progress.pieces)
+
+
+def test_others_learn_from_a_symbol_while_it_is_too_young(with_young: tuple[Panel, WalkForward, Silent]) -> None:
+    panel, result, _ = with_young
+    without = run(panel.select(["AA"]), tiny_recipe("xgboost"), live=False).forecasts
+    first = (pl.col("fold") == 0) & (pl.col("symbol") == "AA")
+    ours, theirs = (frame.filter(first, model="xgboost")["q_0.5"] for frame in (result.forecasts, without))
+    assert len(ours) == len(theirs) == 30 * 3
+    assert not ours.equals(theirs)
+
+
+def test_a_fold_in_which_nobody_is_old_enough_has_no_forecast_and_teaches_nothing(panel: Panel) -> None:
+    found = run(panel, tiny_recipe("arima", "xgboost"), live=False, least_history=735)
+    assert found.failures == {}
+    assert set(found.forecasts["fold"]) == {1}
+    assert found.forecasts["origin"].min() == panel.sessions[734].astype(object)
+    assert [state.sessions for state in found.ensembles.values()] == [(0, 0, 0)] * 2
