@@ -44,6 +44,14 @@ FIRST_SESSION = date(1999, 11, 5)  # symbols that begin later are left out: ever
 PATHS = 1000
 PEER = "gjr_garch_yearly"
 KEYS = ["symbol", "origin", "horizon"]
+CALIBRATION = (
+    "coverage_95",
+    "coverage_90",
+    "coverage_90_terciles",
+    "coverage_90_after_breaks",
+    "calibration_error",
+    "directional_accuracy",
+)
 AIMS = {1: 0.015, 5: 0.010, 20: 0.010}
 
 
@@ -153,12 +161,14 @@ def show_calibration(ensemble: dict[str, Any]) -> None:
     """Coverage and calibration of the ensemble, as the scorecard has them."""
     for horizon in map(str, HORIZONS):
         entry = ensemble[horizon]
-        kept = {
-            key: entry[key]
-            for key in ("coverage_95", "coverage_90", "calibration_error", "coverage_by_tercile", "after_breaks")
-            if key in entry
-        }
-        print(f"horizon {horizon}: {json.dumps(kept)}")
+        shown = ", ".join(f"{name} {_figures(entry[name])}" for name in CALIBRATION)
+        print(f"horizon {horizon}: {shown}")
+
+
+def _figures(found: float | list[float] | None) -> str:
+    if found is None:
+        return "-"
+    return " / ".join(f"{value:.3f}" for value in (found if isinstance(found, list) else [found]))
 
 
 def _p_better(at: pl.DataFrame, one: str, other: str, horizon: int) -> float:
