@@ -49,7 +49,7 @@ class ARIMAGARCHConfig(Strict):
     """What is estimated, on how much history and how often."""
 
     orders: tuple[tuple[int, int, int], ...] = Field(
-        ((0, 1, 0), (1, 1, 0), (0, 1, 1), (1, 1, 1)),
+        ((0, 1, 0), (1, 1, 0), (0, 1, 1), (1, 1, 1), (3, 1, 2)),
         min_length=1,
         description="ARIMA orders (p, d, q) of log price to choose from; d is 1.",
     )
