@@ -1,6 +1,6 @@
 """Boosted quantile trees, fitted and forecasting, against a booster for every horizon and quantile.
 
-    PYTHONPATH=tests python -m benchmarks.xgboost_trees
+    PYTHONPATH=tests python -m benchmarks xgboost
 
 The peer is XGBoost as tutorials use it: for every one of 3 horizons and 7 quantiles a matrix is built and a booster of
 its own grown, early stopping included, on the same rows, targets and settings of the trees. Both use one thread, and

@@ -101,6 +101,7 @@ def test_first_position_is_sines_of_zero_and_cosines_of_zero() -> None:
 
 def test_shipped_configurations_are_the_defaults() -> None:
     assert load_config(CONFIGS / "lstm.yaml", LSTMConfig) == LSTMConfig()
+    assert load_config(CONFIGS / "lstm_252.yaml", LSTMConfig) == LSTMConfig(look_back=252)
     assert load_config(CONFIGS / "transformer.yaml", TransformerConfig) == TransformerConfig()
 
 
