@@ -86,11 +86,12 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
             )
             storage = settings.home / "ray"
             try:
+                least_history = recipe.needed_sessions(universe)
                 result = walk_forward(
                     panel,
                     folds,
                     recipe,
-                    least_history=recipe.needed_sessions(universe),
+                    least_history=least_history,
                     executor=TuneExecutor(config.resources, storage, run),
                     trainer=RayNetworkTrainer(
                         num_workers=config.resources.train_workers,
@@ -103,7 +104,7 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
                 )
                 old_enough = panel.select(symbol for symbol in panel.symbols if symbol not in skipped)
                 skipped.update(_not_forecast(old_enough, result.live_forecasts, write))
-                look = Look(store, recipe, panel, folds, source="retrain")
+                look = Look(store, recipe, panel, folds, least_history=least_history, source="retrain")
                 release = _publish(
                     store, settings, run, history, panel, folds[-1], recipe, result, skipped, look, write
                 )

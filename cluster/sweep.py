@@ -98,7 +98,7 @@ def sweep(
     if resume is not None:
         SweepFolder(settings.home, resume).plan()  # that it is there is worth knowing before all bars are read
     config = load_config(config_path, SweepConfig, overrides)
-    universe = sampled(load_config(beside(config_path, config.universe), Universe), config)
+    universe = sampled(load_config(beside(config_path, config.universe), Universe), config, config_path)
     refuse_files(universe, beside(config_path, config.universe))
     changes = tuple(f"{key}={json.dumps(value)}" for key, value in config.base.set.items())
     base = read_model_config(config.model, beside(config_path, config.base.config), changes)
@@ -139,8 +139,14 @@ def sweep(
     return folder
 
 
-def sampled(universe: Universe, config: SweepConfig) -> Universe:
-    """The symbols that are searched on, up to the last session that may be looked at; a market symbol stays."""
+def sampled(universe: Universe, config: SweepConfig, file: Path) -> Universe:
+    """The symbols that are searched on, up to the last session that may be looked at; a market symbol stays.
+
+    Raises:
+        ConfigError: ``end`` in ``file`` lies before the universe starts.
+    """
+    if universe.start is not None and config.end < universe.start:
+        raise ConfigError(str(file), "end", f"{config.end} lies before the universe starts, {universe.start}")
     end = min(universe.end or config.end, config.end)
     symbols = universe.symbols
     if config.symbols is not None and config.symbols < len(symbols):
@@ -152,7 +158,8 @@ def sampled(universe: Universe, config: SweepConfig) -> Universe:
 
 
 def _require_cpus(config: SweepConfig, base: Strict, file: Path) -> None:
-    threads = getattr(base, "threads", 1)
+    searched = config.space["threads"].examples() if "threads" in config.space else ()
+    threads = max(getattr(base, "threads", 1), *searched, 1)
     if threads > max(1.0, config.resources.cpus_per_trial):
         raise ConfigError(
             str(file),
@@ -208,19 +215,23 @@ def _search(
     """Let Tune run the trials that are still wanted."""
     from cluster.sweep_search import Search
 
-    ended = [one for one in folder.trials() if one.state != "running"]
-    waiting = [one.parameters for one in folder.trials() if one.state == "running"]
-    for one in folder.trials():
-        if one.state == "running":
-            folder.drop_trial(one)
+    begun = folder.trials()
+    ended = [one for one in begun if one.state != "running"]
+    in_flight = [one for one in begun if one.state == "running"]
+    for one in in_flight:
+        folder.drop_trial(one)
     base = within(plan.space, recipe.models[plan.model])
     # What was in flight when the sweep ended is begun again, and the settings to be beaten come before any suggestion.
-    first = [*waiting, *([base] if base is not None else [])]
+    first = [*(one.parameters for one in in_flight), *([base] if base is not None else [])]
     known = [one.parameters for one in ended]
     first = [point for n, point in enumerate(first) if point not in known and point not in first[:n]]
     if len(ended) >= plan.trials:
         return
     record = progress_recorder(store, folder.run, write)
+
+    def tell(trials: Sequence[SweepTrial]) -> None:
+        failed = sum(one.state == "failed" for one in trials)
+        record(len(trials) - failed, failed, plan.trials)
 
     def on_ended(trials: Sequence[SweepTrial]) -> None:
         one = trials[-1]
@@ -228,9 +239,9 @@ def _search(
         came = f"{len(one.folds)} of {len(plan.folds)} folds"
         _keep(store, plan, [one], write)
         write(f"{len(trials)}/{plan.trials} trials: {one.number} {one.state} after {came}: {told}")
-        record(sum(t.state != "failed" for t in trials), sum(t.state == "failed" for t in trials), plan.trials)
+        tell(trials)
 
-    record(sum(t.state != "failed" for t in ended), sum(t.state == "failed" for t in ended), plan.trials)
+    tell(ended)
     storage = settings.home / "ray"
     try:
         Search(folder=folder, plan=plan, recipe=recipe, storage=storage, on_ended=on_ended).run(

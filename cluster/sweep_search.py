@@ -126,20 +126,7 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Called in the driver whenever a trial is given to an actor."""
-        if trial.trial_id in self._known:
-            return
-        parameters = decoded(self._plan.space, trial.config)
-        begun = SweepTrial(
-            number=next(self._numbers),
-            parameters=parameters,
-            seed=seed_of_trial(self._recipe, parameters),
-            state="running",
-            folds=(),
-            reason=None,
-            seconds=0.0,
-            code_version=self._code,
-        )
-        self._note(trial, begun)
+        self._begin(trial)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Called after every fold of every trial."""
@@ -163,7 +150,25 @@ class Recorder(tune.Callback):
         """Called when a trial's worker has died too often, or what it ran has a bug."""
         lines = str(trial.get_error()).strip().splitlines()
         reason = f"its worker died: {lines[-1] if lines else 'no reason given'}"
+        self._begin(trial)  # a worker that died while it started was never given it
         self._end(trial, replace(self._known[trial.trial_id], state="failed", reason=reason))
+
+    def _begin(self, trial: Any) -> None:
+        """Take up a trial that is not known yet."""
+        if trial.trial_id in self._known:
+            return
+        parameters = decoded(self._plan.space, trial.config)
+        begun = SweepTrial(
+            number=next(self._numbers),
+            parameters=parameters,
+            seed=seed_of_trial(self._recipe, parameters),
+            state="running",
+            folds=(),
+            reason=None,
+            seconds=0.0,
+            code_version=self._code,
+        )
+        self._note(trial, begun)
 
     def _note(self, trial: Any, known: SweepTrial) -> None:
         self._known[trial.trial_id] = known

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.views import SymbolForecast
 from swiftbolt.ensemble.confidence import Action, Direction, agreement, confidence, direction, signal
 from swiftbolt.ensemble.weights import ENSEMBLE
-from swiftbolt.features.engine import describe
+from swiftbolt.features.engine import WITH_VIX
 from swiftbolt.forecast import HORIZONS, LEVELS, MODELS, Float64, Forecast
 from swiftbolt.models.explanations import covering
 
 LOWER, MEDIAN, UPPER = (LEVELS.index(level) for level in (0.025, 0.5, 0.975))
-FORMULAS = {str(feature["name"]): str(feature["formula"]) for feature in describe()}
+FORMULAS = {feature.name: feature.formula for feature in WITH_VIX}
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, description="Ticker, such as AAPL.")]
 Horizon = Annotated[int, Field(ge=1, le=HORIZONS[-1], description="Sessions ahead.")]

@@ -197,7 +197,8 @@ def _vix(store: Store, cohort: Cohort, bars: Bars) -> DailySeries | None:
         return None
     first = bars.frame["session"].min()
     assert first is None or isinstance(first, date)
-    return DailySeries.of_closes(store.bars(symbols=[cohort.vix], start=first), cohort.vix)
+    last = bars.last_session if len(bars) else None
+    return DailySeries.of_closes(store.bars(symbols=[cohort.vix], start=first, end=last), cohort.vix)
 
 
 def _panel(history: CohortHistory, features: pl.DataFrame) -> Panel:

@@ -43,8 +43,8 @@ class Trial:
 
     Attributes:
         model, horizon: None only where a note does not say.
-        config: every choice besides them that decides the numbers, as JSON can hold it: settings, folds, seed, the
-            hashes of features and data. What ended early holds how far it got.
+        config: every choice besides them that decides the numbers, as JSON can hold it: settings, folds, seed, how
+            much history a forecast takes, the hashes of features and data. What ended early holds how far it got.
         symbols: ascending; none only where a note does not say.
         first, last: origins looked at.
         returns: of the simple rule; None where ``reason`` says why.

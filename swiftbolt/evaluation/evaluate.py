@@ -130,7 +130,15 @@ def evaluate(
         trainer=InProcessTrainer() if workers == 1 else ProcessTrainer(workers),
         progress=progress,
     )
-    look = Look(ledger, plan.recipe, panel, folds, source="evaluate", without=without_ledger)
+    look = Look(
+        ledger,
+        plan.recipe,
+        panel,
+        folds,
+        least_history=least_history,
+        source="evaluate",
+        without=without_ledger,
+    )
     scorecard = scorecard_of(result, plan.recipe, panel, bars, data.adjustment, findings, skipped, look)
     _write(out, result, scorecard)
     recorded = look.record()
@@ -218,8 +226,8 @@ def _write(out: Path, result: WalkForward, scorecard: dict[str, Any]) -> None:
     """Write beside ``out`` and move into place, so that a killed run leaves nothing half written."""
     out = out.absolute()
     staging = out.parent / f".{out.name}.{os.getpid()}"
-    staging.mkdir()
     try:
+        staging.mkdir()
         result.forecasts.write_parquet(staging / "forecasts.parquet")
         text = json.dumps(scorecard, sort_keys=True, indent=1, allow_nan=False) + "\n"
         (staging / "scorecard.json").write_text(text, encoding="utf-8")
@@ -227,5 +235,7 @@ def _write(out: Path, result: WalkForward, scorecard: dict[str, Any]) -> None:
         if out.exists():
             shutil.rmtree(out)
         os.replace(staging, out)
+    except OSError as exc:
+        raise EnvironmentFault(f"{out} cannot be written ({exc.strerror or exc}): choose another --out") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -47,6 +47,7 @@ class Look:
     Args:
         ledger: None leaves the look uncounted, for the reason ``without``.
         folds: of the walk-forward; burn-in and live ones may be among them.
+        least_history: bars a symbol had to have at an origin, as for ``walk_forward``.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class Look:
         panel: Panel,
         folds: Sequence[Fold],
         *,
+        least_history: int,
         source: TrialSource,
         without: str = NO_LEDGER,
     ) -> None:
         self._ledger, self._recipe, self._panel, self._source = ledger, recipe, panel, source
+        self._least_history = least_history
         self._folds = [fold for fold in folds if fold.test is not None]
         tests = [fold.forecast_range for fold in self._folds if not fold.burn_in]
         self._first, self._last = tests[0].first, tests[-1].last
@@ -122,6 +125,7 @@ class Look:
             "members": members if is_ensemble else {},
             # Only the ensemble learns from burn-in folds; nothing here from a live one.
             "folds": [fold.to_json() for fold in self._folds if is_ensemble or not fold.burn_in],
+            "least_history": self._least_history,
             "threshold": recipe.ensemble.confidence_threshold,
             "seed": recipe.seed,
             "spec_hash": self._panel.spec_hash,

@@ -17,6 +17,8 @@ from swiftbolt.evaluation.scorecard import BENCHMARK, GOAL_FORMS, claim_sentence
 
 Cell = tuple[str, str]  # what a cell says, and its attributes
 
+REASONS_SHOWN = 20  # of a long list; the scorecard holds all
+
 NUMBERS = (
     ("n", "scored", "d"),
     ("sessions", "sessions", "d"),
@@ -299,7 +301,9 @@ def _goals(scorecard: Mapping[str, Any]) -> str:
 
 
 def _claims(tested: Sequence[Mapping[str, Any]]) -> str:
-    """Every claim that was tested, folded away."""
+    """Every claim that was tested, folded away; nothing where none was."""
+    if not tested:
+        return ""
     lines = [
         [
             (claim["model"], ""),
@@ -316,11 +320,14 @@ def _claims(tested: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _notes(scorecard: Mapping[str, Any]) -> str:
-    """Goals that were not measured, definitions, and where the data may flatter."""
-    goals = scorecard["goals"]
+    """What is missing and why, goals that were not measured, definitions, and where the data may flatter."""
+    goals, extra = scorecard["goals"], scorecard["extra"]
+    failures = [f"{piece}: {reason}" for piece, reason in sorted(extra.get("failures", {}).items())]
+    skipped = [reason for _, reason in sorted(extra.get("skipped", {}).items())]
     entries = [
         ("prices", scorecard["prices"]),
         ("survivorship", scorecard["survivorship"]),
+        *((name, _some(reasons)) for name, reasons in (("failed", failures), ("not forecast", skipped)) if reasons),
         *(
             (
                 name.replace("_", " "),
@@ -333,3 +340,9 @@ def _notes(scorecard: Mapping[str, Any]) -> str:
     ]
     items = "\n".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(text))}</dd>" for name, text in entries)
     return f"<dl>\n{items}\n</dl>"
+
+
+def _some(reasons: Sequence[str]) -> str:
+    """The first of them; ``scorecard.json`` holds all."""
+    more = len(reasons) - REASONS_SHOWN
+    return "; ".join(reasons[:REASONS_SHOWN]) + (f"; and {more} more in scorecard.json" if more > 0 else "")

@@ -33,6 +33,8 @@ class Dimension(Strict):
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(KINDS)}, has {' and '.join(given) or 'none'}")
+        if self.int is None and self.step != 1:
+            raise ValueError(f"step {self.step} is for int alone, not for {given[0]}")
         if self.choice is not None:
             texts = [written(option) for option in self.choice]
             if len(set(texts)) < len(texts):

@@ -21,6 +21,7 @@ from swiftbolt.evaluation.sweep_results import (
     importance,
     ranked,
     shown,
+    table_cells,
 )
 
 WIDE, TALL = 1060, 320
@@ -124,20 +125,15 @@ def _curves(plan: SweepPlan, best_first: Sequence[SweepTrial]) -> str:
 
 
 def _table(plan: SweepPlan, best_first: Sequence[SweepTrial]) -> str:
-    heads = ["rank", "trial", "objective", "state", "folds", "seconds", *plan.space]
-    lines = [
+    heads, *lines = table_cells(best_first, plan.space)
+    reasons = [f' title="{escape(one.reason)}"' if one.reason else "" for one in best_first]
+    return html_table(
+        heads,
         [
-            (str(rank), ""),
-            (str(one.number), ""),
-            (f"{one.loss:.5f}" if one.is_scored else "-", ""),
-            (one.state, f' title="{escape(one.reason)}"' if one.reason else ""),
-            (str(len(one.folds)), ""),
-            (f"{one.seconds:.1f}", ""),
-            *((shown(one.parameters[key]), "") for key in plan.space),
-        ]
-        for rank, one in enumerate(best_first, start=1)
-    ]
-    return html_table(heads, lines)
+            [(cell, reason if head == "state" else "") for head, cell in zip(heads, line, strict=True)]
+            for line, reason in zip(lines, reasons, strict=True)
+        ],
+    )
 
 
 def _said(plan: SweepPlan, one: SweepTrial) -> str:
@@ -157,5 +153,5 @@ def _ends(dimension: Dimension) -> tuple[str, str]:
     return shown(low), shown(high)
 
 
-def _figure(svg: str) -> str:
-    return f'<figure class="scroll">\n{svg}\n</figure>'
+def _figure(drawing: str) -> str:
+    return f'<figure class="scroll">\n{drawing}\n</figure>'

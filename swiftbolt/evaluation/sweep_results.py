@@ -229,23 +229,30 @@ def counted(trials: Sequence[SweepTrial]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in _RANK if counts[state]) or "none"
 
 
-def table_lines(trials: Sequence[SweepTrial], space: Space) -> list[str]:
-    """For a terminal: rank, objective, folds, seconds and parameters of every trial that was begun."""
-    head = ["rank", "trial", "objective", "state", "folds", "seconds", *space]
-    rows = [
-        [
-            str(rank),
-            str(one.number),
-            f"{one.loss:.5f}" if one.is_scored else "-",
-            one.state,
-            str(len(one.folds)),
-            f"{one.seconds:.1f}",
-            *(shown(one.parameters[key]) for key in space),
-        ]
-        for rank, one in enumerate(ranked(trials), start=1)
+def table_cells(best_first: Sequence[SweepTrial], space: Space) -> list[list[str]]:
+    """Heads, then rank, objective, folds, seconds and parameters of every trial."""
+    return [
+        ["rank", "trial", "objective", "state", "folds", "seconds", *space],
+        *(
+            [
+                str(rank),
+                str(one.number),
+                f"{one.loss:.5f}" if one.is_scored else "-",
+                one.state,
+                str(len(one.folds)),
+                f"{one.seconds:.1f}",
+                *(shown(one.parameters[key]) for key in space),
+            ]
+            for rank, one in enumerate(best_first, start=1)
+        ),
     ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+
+
+def table_lines(trials: Sequence[SweepTrial], space: Space) -> list[str]:
+    """For a terminal: ``table_cells`` in columns."""
+    rows = table_cells(ranked(trials), space)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def shown(value: object) -> str:

@@ -45,7 +45,7 @@ class Outcome:
     """What a unit left behind.
 
     Attributes:
-        forecasts: from every validation and test origin, or None if it failed.
+        forecasts: from every origin of the fold (``fold_origins``), or None if it failed.
         files: the fitted model's ``dump`` where the fold is live, else empty.
         importance: of its features, by horizon, where the model tells it.
         failure: None, or a sentence.

@@ -296,7 +296,7 @@ def _train_networks(
     jobs = [_job(name, fold, recipe) for name in recipe.networks for fold in folds]
     if not jobs:
         return {}, {}
-    key_of = {(job.name, job.fold.index): f"{job.name}/universe/{_fold_name(job.fold)}" for job in jobs}
+    key_of = {(job.name, job.fold.index): Unit(model=job.name, fold=job.fold, symbol=None).key for job in jobs}
     progress.planned("networks", list(key_of.values()))
     try:
         trained = trainer.train(panel, jobs, lambda job: progress.done("networks", key_of[job.name, job.fold.index]))
@@ -366,10 +366,6 @@ def _canonical(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     places = {name: place for place, name in enumerate(FORECAST_ORDER)}
     rank = pl.col("model").replace_strict(places, default=len(places))
     return pl.concat(parts).sort("symbol", "origin", "horizon", rank)
-
-
-def _fold_name(fold: Fold) -> str:
-    return "live" if fold.is_live else str(fold.index)
 
 
 def _first_reason(failures: Mapping[str, str]) -> str:

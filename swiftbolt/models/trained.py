@@ -163,5 +163,5 @@ class TrainedNetwork:
                 untrained_loss=description["untrained_loss"],
                 history=tuple((train, valid) for train, valid in description["history"]),
             )
-        except (KeyError, ValueError, SafetensorError) as exc:
+        except (KeyError, ValueError, TypeError, SafetensorError) as exc:
             raise ArtifactMismatch(f"a network's files cannot be read ({type(exc).__name__}: {exc})") from exc

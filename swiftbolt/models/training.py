@@ -156,7 +156,9 @@ class _Progress:
             loss = loop.evaluate(validation)
             return cls(identity=identity, untrained_loss=loss, best_loss=loss, best=_weights(loop.averaged))
         if resume.identity != identity:
-            raise ArtifactMismatch("a training can only be taken up with the same job, panel and number of workers")
+            raise ArtifactMismatch(
+                "a training can only be taken up with the same job, panel and number of workers: begin it anew"
+            )
         loop.restore(resume)
         return cls(
             identity=identity,
@@ -265,7 +267,8 @@ class EpochLoop:
         torch.manual_seed(_seed(self.job, _DROPOUT, epoch, self.rank))
         order = torch.Generator().manual_seed(_seed(self.job, _ORDER, epoch))
         # Neighbouring origins share all but one session of window and label: each epoch takes every k-th.
-        of_epoch = torch.arange(epoch % config.stride, len(samples), config.stride)
+        first = epoch % min(config.stride, len(samples))  # of few samples no epoch is left without one
+        of_epoch = torch.arange(first, len(samples), config.stride)
         shuffled = of_epoch[torch.randperm(len(of_epoch), generator=order)].to(self.device)
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in torch.split(shuffled, config.batch_size):

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -55,7 +54,7 @@ class TrainingState:
     def to_files(self) -> dict[str, bytes]:
         """Named byte strings."""
         tensors = {
-            f"{group}/{name}": np.ascontiguousarray(array)
+            f"{group}/{name}": array
             for group in ("network", "averaged", "best", "optimiser")
             for name, array in getattr(self, group).items()
         }

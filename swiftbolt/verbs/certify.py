@@ -13,7 +13,7 @@ import typer
 from swiftbolt.console import note, print_json, print_line
 from swiftbolt.errors import EnvironmentFault
 from swiftbolt.verbs.evaluation import LEAKY, certificate_of
-from swiftbolt.verbs.shared import AsJson
+from swiftbolt.verbs.shared import AsJson, refuse_overwriting
 
 
 def certify(
@@ -33,6 +33,8 @@ def certify(
 
     if out is not None and (out.is_dir() or not os.access(out.absolute().parent, os.W_OK)):
         raise EnvironmentFault(f"{out} cannot be written: choose another --out")
+    if out is not None:
+        refuse_overwriting("certify", out, [bars, config])
     plan = Plan.read(config, tuple(overrides or ()))
     data = read_market_data(bars, plan.universe.sources, plan.universe.start, plan.universe.end)
     for line in data.faults():

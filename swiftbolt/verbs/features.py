@@ -11,7 +11,7 @@ import typer
 
 from swiftbolt.console import note, print_json, print_line, print_table, working
 from swiftbolt.errors import ConfigError, EnvironmentFault
-from swiftbolt.verbs.shared import AsJson
+from swiftbolt.verbs.shared import AsJson, refuse_overwriting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,8 +53,8 @@ def features(
 
     if not out.parent.is_dir():
         raise ConfigError("swiftbolt features", "--out", f"there is no folder {out.parent}; make it or choose another")
-    if out.exists() and out.samefile(bars):
-        raise ConfigError("swiftbolt features", "--out", f"{out} is the file of bars itself; choose another")
+    series = [Path(named) for named in (market, vix) if named is not None and is_file(named)]
+    refuse_overwriting("features", out, [bars, *series])
     from_files = Backdrop.read(market, vix, Path())
     data = read_market_data(bars)
     for line in data.faults():

@@ -136,10 +136,10 @@ def why_rows(explanations: Mapping[str, Iterable[Explanation]], horizon: int | N
         horizon: sessions ahead; where it was not fitted the shortest fitted one that covers it. None takes those
             that were.
     """
-    from swiftbolt.features.engine import describe
+    from swiftbolt.features.engine import WITH_VIX
     from swiftbolt.models.explanations import covering
 
-    formulas = {feature["name"]: feature["formula"] for feature in describe()}
+    formulas = {feature.name: feature.formula for feature in WITH_VIX}
     rows = []
     for model, told in explanations.items():
         covered = told if horizon is None else filter(None, [covering(told, horizon)])

@@ -1,14 +1,17 @@
-"""What several verbs need: the ``--json`` option, the store of this environment, another program in our place."""
+"""What several verbs need: the ``--json`` option, the store, a check of ``--out``, another program in our place."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from swiftbolt.errors import ConfigError
 
 if TYPE_CHECKING:
     from swiftbolt.store import Store
@@ -25,6 +28,17 @@ def open_store() -> Iterator[Store]:
     with Store.connect(resolve_url(Settings())) as store:
         store.migrate()
         yield store
+
+
+def refuse_overwriting(verb: str, out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an ``--out`` that is one of the files to be read.
+
+    Raises:
+        ConfigError: it is.
+    """
+    for given in inputs:
+        if out.exists() and given.exists() and out.samefile(given):
+            raise ConfigError(f"swiftbolt {verb}", "--out", f"{out} is the file {given} itself; choose another")
 
 
 def become(module: str, *arguments: str) -> NoReturn:

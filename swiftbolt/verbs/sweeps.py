@@ -11,7 +11,7 @@ from swiftbolt.console import print_json, print_line
 from swiftbolt.errors import ConfigError
 from swiftbolt.verbs.shared import AsJson, become
 
-sweep = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+sweep = typer.Typer(invoke_without_command=True)
 
 
 @sweep.callback()

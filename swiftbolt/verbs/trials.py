@@ -48,7 +48,7 @@ def trials(
         _refuse_without_note({"--horizon": horizon, "--symbol": symbol, "--start": start, "--end": end})
         with open_store() as store:
             rows = store.trials(model)
-        _show(rows, as_json)
+        _show(rows, model, as_json)
         return
     trial = _noted(note, model, horizon, symbol or (), start, end)
     with open_store() as store:
@@ -70,7 +70,7 @@ def _noted(
     """A look that was taken elsewhere.
 
     Raises:
-        ConfigError: it says nothing, or not of which days.
+        ConfigError: it says nothing, or not of which days, or a symbol is blank.
     """
     from swiftbolt.artifact import code_version
     from swiftbolt.trial import Trial
@@ -81,11 +81,13 @@ def _noted(
         raise ConfigError("swiftbolt trials", "--note", "needs --start and --end, the days looked at")
     if start > end:
         raise ConfigError("swiftbolt trials", "--start", f"lies after --end: {start.date()} and {end.date()}")
+    if not all(name.strip() for name in symbols):
+        raise ConfigError("swiftbolt trials", "--symbol", "names nothing; without --symbol a look counts for all symbols")
     return Trial(
         model=model,
         horizon=horizon,
         config={"note": text.strip()},
-        symbols=tuple(sorted({name.upper() for name in symbols})),
+        symbols=tuple(sorted({name.strip().upper() for name in symbols})),
         first=start.date(),
         last=end.date(),
         returns=None,
@@ -101,7 +103,7 @@ def _refuse_without_note(options: Mapping[str, object]) -> None:
             raise ConfigError("swiftbolt trials", name, "belongs to --note, which says what was tried")
 
 
-def _show(rows: Sequence[TrialRow], as_json: bool) -> None:
+def _show(rows: Sequence[TrialRow], model: str | None, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
     elif rows:
@@ -109,7 +111,7 @@ def _show(rows: Sequence[TrialRow], as_json: bool) -> None:
         told = sum(row.sessions is not None for row in rows)
         print_line(f"{len(rows)} look{'' if len(rows) == 1 else 's'} in the ledger, {told} with daily returns")
     else:
-        say("no look yet; swiftbolt evaluate records each of its models")
+        say(f"no look{f' at {model}' if model else ''} yet; swiftbolt evaluate records each of its models")
 
 
 def _readable(row: TrialRow) -> dict[str, Any]:

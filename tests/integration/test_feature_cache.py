@@ -122,6 +122,14 @@ def test_a_symbol_outside_the_cohort_is_looked_at_beside_the_vix_too_and_the_vix
         read_panel(store, "VIX", BESIDE)
 
 
+def test_a_history_holds_no_vix_beyond_the_newest_session_of_its_bars(store, bars):
+    fill(store, bars, session_after(END, -3))
+    fill_vix(store, END)
+    history = CohortHistory.read(store, BESIDE)
+    assert history.vix is not None
+    assert history.vix.last_session == history.bars.last_session == session_after(END, -3)
+
+
 def test_a_vix_that_is_not_in_the_store_leaves_its_features_at_their_degenerate_values(store, bars):
     fill(store, bars, END)
     panel = read_panel(store, "AAA", BESIDE)

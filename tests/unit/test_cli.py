@@ -370,5 +370,5 @@ def test_features_never_overwrite_the_bars_they_are_made_from(tmp_path, capsys):
     flat_frame("AAA", [100.0, 101.0]).write_parquet(path)
     before = path.read_bytes()
     assert cli.run(["features", "--bars", str(path), "--out", str(tmp_path / "." / "bars.parquet")]) == 2
-    assert "is the file of bars itself" in capsys.readouterr().err
+    assert "itself; choose another" in capsys.readouterr().err
     assert path.read_bytes() == before

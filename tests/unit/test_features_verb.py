@@ -69,3 +69,31 @@ def test_a_series_that_cannot_be_meant_is_refused_and_nothing_is_written(
     assert features("--bars", "bars.parquet", *arguments) == 2
     assert complaint in capsys.readouterr().err
     assert not (folder / "features.parquet").exists()
+
+
+@pytest.mark.parametrize("out", ["bars.parquet", "index.parquet", "vix.parquet"])
+def test_no_file_that_is_read_is_written_over(folder: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / out).read_bytes()
+    series = ["--market", "index.parquet", "--vix", "vix.parquet"]
+    assert cli.run(["features", "--bars", "bars.parquet", "--out", out, *series]) == 2
+    assert f"--out: {out} is the file {out} itself; choose another" in capsys.readouterr().err
+    assert (folder / out).read_bytes() == before
+
+
+def test_bars_that_are_not_there_are_named_though_the_file_to_write_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "features.parquet").touch()
+    assert features("--bars", "none.parquet") == 2
+    assert "none.parquet: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["bars.parquet", "certify.yaml"])
+def test_a_certificate_is_not_written_over_what_it_is_made_from(
+    folder: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "certify.yaml").write_text("seed: 1\n")
+    before = (folder / out).read_bytes()
+    assert cli.run(["certify", "--bars", "bars.parquet", "--config", "certify.yaml", "--out", out]) == 2
+    assert f"--out: {out} is the file {out} itself; choose another" in capsys.readouterr().err
+    assert (folder / out).read_bytes() == before

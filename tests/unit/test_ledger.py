@@ -50,9 +50,17 @@ def folds_of(panel: Panel, recipe: Recipe, first: int = 640, **how: bool) -> lis
 
 
 def key_of(
-    model: str, panel: Panel, recipe: Recipe, folds: list[Fold] | None = None, *, horizon: int = 1, **entry: Any
+    model: str,
+    panel: Panel,
+    recipe: Recipe,
+    folds: list[Fold] | None = None,
+    *,
+    horizon: int = 1,
+    least_history: int = 300,
+    **entry: Any,
 ) -> str:
-    look = Look(None, recipe, panel, folds or folds_of(panel, recipe), source="evaluate")
+    walked = folds or folds_of(panel, recipe)
+    look = Look(None, recipe, panel, walked, least_history=least_history, source="evaluate")
     look.add(model, horizon, {**ENTRY, **entry}, None)
     (trial,) = look.trials
     return trial.key
@@ -93,7 +101,9 @@ def test_what_a_recipe_chooses_for_a_model_changes_its_key(
 
 
 @pytest.mark.parametrize("model", ["xgboost", "ensemble"])
-def test_data_features_symbols_period_model_and_horizon_change_the_key(model: str, panel: Panel, recipe: Recipe):
+def test_data_features_symbols_period_history_model_and_horizon_change_the_key(
+    model: str, panel: Panel, recipe: Recipe
+):
     only = panel_from_returns({"AA": np.full(SESSIONS - 1, 1e-4)})
     keys = [
         key_of(model, panel, recipe),
@@ -103,6 +113,7 @@ def test_data_features_symbols_period_model_and_horizon_change_the_key(model: st
         key_of(model, replace(panel, spec_hash="other"), recipe),
         key_of(model, replace(only, data_hash=panel.data_hash), recipe),
         key_of(model, panel, recipe, folds_of(panel, recipe, first=650)),
+        key_of(model, panel, recipe, least_history=301),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -259,7 +270,7 @@ def market() -> Market:
 def look_at(
     market: Market, panel: Panel, recipe: Recipe, ledger: Ledger | None, **how: Any
 ) -> tuple[dict[str, Any], Look]:
-    look = Look(ledger, recipe, panel, folds_of(panel, recipe), source="evaluate", **how)
+    look = Look(ledger, recipe, panel, folds_of(panel, recipe), least_history=300, source="evaluate", **how)
     return build_scorecard(market.forecasts, conditions=market.conditions, threshold=0.55, look=look), look
 
 
@@ -303,7 +314,7 @@ def test_two_looks_at_the_same_thing_give_the_same_scorecard_and_a_third_thing_c
     assert reseeded["trials"]["tried"] == 6
     # What was tried on other years is no part of it.
     elsewhere = folds_of(panel, recipe, first=500)[:1]
-    look = Look(book, recipe, panel, elsewhere, source="evaluate")
+    look = Look(book, recipe, panel, elsewhere, least_history=300, source="evaluate")
     apart = build_scorecard(market.forecasts, conditions=market.conditions, threshold=0.55, look=look)
     assert apart["trials"]["tried"] == 3
 

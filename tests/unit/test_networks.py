@@ -178,6 +178,17 @@ def test_a_step_follows_the_gradient_of_the_mean_loss_of_a_label() -> None:
     assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(loop.gradients, expected, strict=True))
 
 
+def test_of_fewer_rows_than_the_stride_every_epoch_takes_one() -> None:
+    _, train, _ = prepare(PANEL, job(), torch.device("cpu"))
+    few = Samples(train.rows_N[:3], train.z_NH[:3])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = FeatureTable(torch.randn(len(PANEL.session_R), 3), look_back=6)
+        loop = EpochLoop(CONFIG.build(3), job(stride=16), table, 0, 1, None)
+        assert all(loop.train_epoch(few, epoch) > 0 for epoch in range(1, 18))
+        assert all(bool(parameter.isfinite().all()) for parameter in loop.network.parameters())
+
+
 def test_validation_drops_nothing_out() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -297,6 +308,17 @@ def test_a_training_taken_up_after_any_epoch_ends_in_the_same_bytes(stopped_afte
     assert taken_up.to_files() == whole.to_files()
 
 
+def test_the_state_of_a_training_comes_back_from_its_bytes_as_it_was() -> None:
+    states: list[TrainingState] = []
+    train_network(PANEL, job(epochs=1), on_epoch=lambda epoch, state: states.append(state()))
+    back = TrainingState.from_files(states[0].to_files())
+    for group in ("network", "averaged", "best", "optimiser"):
+        before, after = getattr(states[0], group), getattr(back, group)
+        assert {name: (array.shape, array.tobytes()) for name, array in after.items()} == {
+            name: (array.shape, array.tobytes()) for name, array in before.items()
+        }
+
+
 def test_a_training_is_not_taken_up_with_another_job_or_damaged_files() -> None:
     states: list[TrainingState] = []
     train_network(PANEL, job(epochs=1), on_epoch=lambda epoch, state: states.append(state()))
@@ -367,6 +389,7 @@ def test_features_of_another_specification_are_refused(model: LSTM) -> None:
         {"weights.safetensors": b"no weights"},
         {"network.json": b"{"},
         {"network.json": b"{}"},
+        {"network.json": b"[]"},
     ],
 )
 def test_damaged_files_are_refused(model: LSTM, damage: dict[str, bytes]) -> None:

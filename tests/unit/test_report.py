@@ -171,6 +171,19 @@ def test_the_claims_and_the_tests_are_on_the_page(card: dict[str, Any]):
     assert f"{results['xgboost']['value']:+.3f} (p {results['xgboost']['p_value']:.3f})" in page
 
 
+def test_no_empty_table_of_claims_stands_where_none_was_tested(card: dict[str, Any]):
+    assert "claims tested" not in render_report({**card, "claims_tested": []})
+
+
+def test_what_failed_and_what_was_not_forecast_is_on_the_page(card: dict[str, Any]):
+    extra = {"failures": {"xgboost/universe/0": "too <few>"}, "skipped": {f"S{i:02}": f"S{i:02}: x" for i in range(22)}}
+    page = render_report({**card, "extra": extra})
+    assert "<dt>failed</dt><dd>xgboost/universe/0: too &lt;few&gt;</dd>" in page
+    assert "<dt>not forecast</dt><dd>S00: x; S01: x; " in page
+    assert "; S19: x; and 2 more in scorecard.json</dd>" in page
+    assert "<dt>failed</dt>" not in render_report({**card, "extra": {}})
+
+
 def test_a_number_that_is_missing_says_why(market: Market):
     page = render_report(build_scorecard(market.forecasts))
     assert '<td title="no prices were handed in">-</td>' in page

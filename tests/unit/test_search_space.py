@@ -45,6 +45,7 @@ def test_a_key_is_a_range_or_a_list(text: str, kind: str, value: Any, place: flo
         ("uniform: [1, 1]", "uniform needs its lower end first, has 1 and 1"),
         ("loguniform: [0, 1]", "loguniform needs ends above zero, has 0"),
         ("{int: [16, 90], step: 16}", "int must go from 16 to 90 in whole steps of 16"),
+        ("{choice: [1, 3], step: 2}", "step 2 is for int alone, not for choice"),
         ("choice: [a, b, a]", "an option stands there twice"),
         ("gaussian: [0, 1]", "Extra inputs"),
         ("int: [1.5, 3]", "valid integer"),

@@ -14,12 +14,12 @@ import yaml
 from support.panels import panel_from_returns
 from support.sweeps import SPACE, fold_score, sweep_plan, sweep_trial
 
-from cluster.sweep import SweepConfig, _finish, sampled
+from cluster.sweep import SweepConfig, _finish, _require_cpus, sampled
 from cluster.sweep_objective import plan_courses
 from cluster.sweep_search import ConfigurationTrial, Recorder, Search, decoded, encoded, seed_of_trial, trials_at_once
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import EnsembleConfig
-from swiftbolt.errors import ModelError
+from swiftbolt.errors import ConfigError, ModelError
 from swiftbolt.evaluation.recipe import Recipe, beside
 from swiftbolt.evaluation.search_space import Dimension, require_possible, within
 from swiftbolt.evaluation.sweep_results import PENALTY, SweepFolder
@@ -169,6 +169,38 @@ def test_what_trials_show_is_kept_as_they_show_it_and_their_end_is_told_once(tmp
     assert all(one.parameters == POINT for one in folder.trials())
 
 
+def test_a_trial_whose_worker_died_before_it_began_is_a_failed_trial_like_any_other(tmp_path: Path) -> None:
+    plan = sweep_plan()
+    folder = SweepFolder(tmp_path, plan.run)
+    folder.write_plan(plan)
+    told: list[int] = []
+    kept = Recorder(folder, plan, RECIPE, [], lambda trials: told.append(len(trials)))
+    dead: Any = SimpleNamespace(trial_id="a", config=encoded(SPACE, POINT), get_error=lambda: "out of memory")
+    kept.on_trial_error(0, [], dead)
+    assert [(one.number, one.state, one.parameters) for one in folder.trials()] == [(0, "failed", POINT)]
+    assert told == [1]
+
+
+def test_no_trial_may_ask_for_more_threads_than_it_has_cpus_be_they_the_bases_or_searched() -> None:
+    path = SWEEPS / "xgboost.yaml"
+    base = config_class("xgboost")()
+
+    def require(*overrides: str) -> None:
+        _require_cpus(load_config(path, SweepConfig, ["resources.cpus_per_trial=2", *overrides]), base, path)
+
+    require()
+    require("space.threads={choice: [1, 2]}")
+    with pytest.raises(ConfigError, match="is 2, but xgboost is told to use 4 threads"):
+        require("space.threads={choice: [4, 1]}")
+
+
+def test_a_sweep_that_ends_before_its_universe_starts_is_refused_by_name() -> None:
+    path = SWEEPS / "arima.yaml"
+    universe = Universe.model_validate({"symbols": ["AA"], "start": "2013-01-02"})
+    with pytest.raises(ConfigError, match="2012-03-01 lies before the universe starts, 2013-01-02"):
+        sampled(universe, load_config(path, SweepConfig), path)
+
+
 def test_a_sweep_of_which_every_trial_failed_leaves_its_results_and_fails(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "sweep-1")
     folder.write_plan(sweep_plan())
@@ -204,7 +236,7 @@ def test_symbols_are_drawn_by_the_seed_and_the_market_is_always_among_them(tmp_p
     universe = Universe.model_validate({"symbols": names, "market": "S39", "end": "2020-01-02"})
 
     def draw(*overrides: str) -> Universe:
-        return sampled(universe, load_config(path, SweepConfig, ["symbols=5", *overrides]))
+        return sampled(universe, load_config(path, SweepConfig, ["symbols=5", *overrides]), path)
 
     one = draw()
     assert len(one.symbols) == 5
@@ -213,5 +245,5 @@ def test_symbols_are_drawn_by_the_seed_and_the_market_is_always_among_them(tmp_p
     assert draw() == one
     assert draw("seed=1").symbols != one.symbols
     assert draw("end=2021-01-04").end == date(2020, 1, 2)
-    assert sampled(universe, load_config(path, SweepConfig, ["symbols=null"])).symbols == tuple(names)
+    assert sampled(universe, load_config(path, SweepConfig, ["symbols=null"]), path).symbols == tuple(names)
     assert yaml.safe_load(path.read_text())["symbols"] == 40
