@@ -110,11 +110,10 @@ def sweep(
         store.migrate()
         history, _ = load_history(store, universe, recipe, write)
         panel = history.panel()
-        courses = plan_courses(
-            panel, make_folds(panel.sessions, config.folds), recipe, recipe.needed_sessions(universe)
-        )
+        least = recipe.needed_sessions(universe)
+        courses = plan_courses(panel, make_folds(panel.sessions, config.folds), recipe, least)
         run = resume or store.start_run("sweep", config.model_dump(mode="json"), now=datetime.now(UTC))
-        plan = _plan(run, config, base, panel, courses)
+        plan = _plan(run, config, base, panel, courses, least)
         folder = SweepFolder(settings.home, run)
         with folder.held():
             before = _take_up(folder, plan, store) if resume else 0.0
@@ -168,7 +167,9 @@ def _require_cpus(config: SweepConfig, base: Strict, file: Path) -> None:
         )
 
 
-def _plan(run: str, config: SweepConfig, base: Strict, panel: Panel, courses: Sequence[Course]) -> SweepPlan:
+def _plan(
+    run: str, config: SweepConfig, base: Strict, panel: Panel, courses: Sequence[Course], least_history: int
+) -> SweepPlan:
     return SweepPlan(
         run=run,
         model=config.model,
@@ -176,6 +177,7 @@ def _plan(run: str, config: SweepConfig, base: Strict, panel: Panel, courses: Se
         space=config.space,
         symbols=panel.symbols,
         folds=tuple(course.fold.to_json() for course in courses),
+        least_history=least_history,
         seed=config.seed,
         trials=config.trials,
         grace_folds=config.grace_folds,

@@ -101,6 +101,7 @@ class SweepPlan:
         base: settings that the space varies.
         symbols: those searched on.
         folds: each as it was walked, in JSON.
+        least_history: bars a symbol has at an origin that is scored.
         data_end: last session of the data.
     """
 
@@ -110,6 +111,7 @@ class SweepPlan:
     space: Space
     symbols: tuple[str, ...]
     folds: tuple[dict[str, Any], ...]
+    least_history: int
     seed: int
     trials: int
     grace_folds: int
@@ -331,6 +333,7 @@ def ledger_trials(plan: SweepPlan, trial: SweepTrial) -> list[Trial]:
     config = {
         "settings": {**plan.base, **trial.parameters},
         "folds": list(seen),
+        "least_history": plan.least_history,
         "seed": trial.seed,
         "spec_hash": plan.spec_hash,
         "data_hash": plan.data_hash,
@@ -457,6 +460,7 @@ def _plain(plan: SweepPlan) -> dict[str, Any]:
         "space": {key: one.model_dump(mode="json", exclude_none=True) for key, one in plan.space.items()},
         "symbols": list(plan.symbols),
         "folds": list(plan.folds),
+        "least_history": plan.least_history,
         "seed": plan.seed,
         "trials": plan.trials,
         "grace_folds": plan.grace_folds,

@@ -42,6 +42,7 @@ def sweep_plan(**changes: Any) -> SweepPlan:
         "space": SPACE,
         "symbols": ("AA", "BB"),
         "folds": ({"test": ["2010-01-04", "2010-06-30"]}, {"test": ["2011-01-03", "2011-06-30"]}),
+        "least_history": 60,
         "seed": 7,
         "trials": 4,
         "grace_folds": 1,

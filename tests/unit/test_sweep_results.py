@@ -160,6 +160,7 @@ def test_only_one_process_works_on_a_sweep(tmp_path: Path) -> None:
     [
         ({"trials": 40}, []),
         ({"seed": 8}, ["seed"]),
+        ({"least_history": 90}, ["least_history"]),
         ({"data_hash": "f" * 64, "symbols": ("AA",)}, ["symbols", "data_hash"]),
     ],
 )
