@@ -80,9 +80,9 @@ def _tables_of_models(pipeline: Pipeline, cut: Cut) -> Iterator[tuple[str, pl.Da
     yield "scaling", _standardisers(units, pipeline.panel.feature_names, cut)
     yield "fits", _parameters(units, cut)
     yield "forecasts", _member_forecasts(units, cut)
-    state = result.ensembles[cut.fold]
-    yield "ensemble", _flat_table(json.loads(state.to_json()), fold=cut.fold)
-    if cut.place is Place.TEST and not pipeline.folds[cut.fold].burn_in:
+    state = result.ensembles.get(cut.fold)  # a fold to burn in may be too early for any model
+    yield "ensemble", _flat_table(json.loads(state.to_json()) if state is not None else {}, fold=cut.fold)
+    if state is not None and cut.place is Place.TEST and not pipeline.folds[cut.fold].burn_in:
         published = result.forecasts.filter(pl.col("fold") == cut.fold).drop("realized")
         yield "combination", _by_origin(published, cut)
         combined = published.filter(pl.col("model") == ENSEMBLE)

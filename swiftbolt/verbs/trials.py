@@ -82,7 +82,9 @@ def _noted(
     if start > end:
         raise ConfigError("swiftbolt trials", "--start", f"lies after --end: {start.date()} and {end.date()}")
     if not all(name.strip() for name in symbols):
-        raise ConfigError("swiftbolt trials", "--symbol", "names nothing; without --symbol a look counts for all symbols")
+        raise ConfigError(
+            "swiftbolt trials", "--symbol", "names nothing; without --symbol a look counts for all symbols"
+        )
     return Trial(
         model=model,
         horizon=horizon,

@@ -366,6 +366,10 @@ def test_a_look_taken_elsewhere_is_entered_by_hand_and_counts(
         (["--note", "tried"], "--note: needs --start and --end"),
         (["--note", " ", "--start", "2012-01-01", "--end", "2012-02-01"], "--note: says nothing"),
         (["--note", "tried", "--start", "2012-02-02", "--end", "2012-02-01"], "--start: lies after --end"),
+        (
+            ["--note", "tried", "--start", "2012-01-01", "--end", "2012-02-01", "--symbol", " "],
+            "--symbol: names nothing",
+        ),
         (["--horizon", "5"], "--horizon: belongs to --note"),
         (["--symbol", "AA"], "--symbol: belongs to --note"),
         (["--start", "2012-01-01"], "--start: belongs to --note"),
@@ -384,6 +388,8 @@ def test_an_empty_ledger_says_how_to_fill_it(capsys: pytest.CaptureFixture[str])
     assert cli.run(["trials"]) == 0
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "no look yet; swiftbolt evaluate records each of its models\n")
+    assert cli.run(["trials", "--model", "arima"]) == 0
+    assert capsys.readouterr().err == "no look at arima yet; swiftbolt evaluate records each of its models\n"
     assert cli.run(["trials", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 

@@ -57,6 +57,15 @@ def run(bars: Path, config: Path, out: Path, *more: str) -> int:
     return cli.run(["evaluate", *paths, "--no-ledger", *more])
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(
+    bars: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / ("x" * 255)  # what is written beside it first has a longer name than a file system takes
+    assert run(bars, config, out, "--set", 'models={"xgboost":{"config":"xgboost.yaml","set":{"rounds":1}}}') == 4
+    assert f"{out.name} cannot be written (" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_it_writes_the_same_bytes_twice_and_replaces_what_it_wrote_before(
     bars: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

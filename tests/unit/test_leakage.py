@@ -226,6 +226,12 @@ def test_with_a_first_origin_its_burn_in_is_certified_too() -> None:
     assert min(cut.session for cut in certificate.cuts if cut.place is Place.TEST) < DAYS[-30]
 
 
+def test_a_burn_in_too_early_for_any_model_is_certified_without_one() -> None:
+    certificate = certificate_of("xgboost", start=DAYS[-80])  # its first fold has 30 rows to learn from, and needs 50
+    assert certificate.leaks == ()
+    assert {cut.fold for cut in certificate.cuts if cut.place is Place.TEST} == {0, 1, 2, 3}
+
+
 def test_the_projects_own_recipe_for_certificates_has_every_model() -> None:
     plan = Plan.read(Path(__file__).parents[2] / "configs" / "evaluate" / "certify.yaml")
     assert plan.recipe.members == MODELS
