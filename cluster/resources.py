@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from swiftbolt.config import Strict
+from swiftbolt.errors import ConfigError
+
+
+def require_cpus(cpus: float, threads: int, *, key: str, model: str, file: Path) -> None:
+    """A worker must have a CPU for each thread of its model.
+
+    Raises:
+        ConfigError: it has not; ``key`` of ``file`` says how many it has.
+    """
+    if threads > max(1.0, cpus):
+        raise ConfigError(str(file), key, f"is {cpus:g}, but {model} is told to use {threads} threads")
 
 
 class Resources(Strict):

@@ -6,7 +6,6 @@ the live fold's artifacts and forecasts become a release with its digest. Promot
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,21 +19,21 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from cluster.command import parser_of, run_program
 from cluster.history import load_history, refuse_files
 from cluster.progress import LineProgress
-from cluster.resources import Resources
+from cluster.resources import Resources, require_cpus
 from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from swiftbolt.actions import CorporateActions
 from swiftbolt.artifact import Manifest, write_artifact
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import ENSEMBLE
-from swiftbolt.errors import ConfigError, ModelError, SwiftBoltError
+from swiftbolt.errors import ModelError
 from swiftbolt.evaluation.evaluate import scorecard_of
 from swiftbolt.evaluation.ledger import Look
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
 from swiftbolt.evaluation.scorecard import ordered_scores, summary_lines
 from swiftbolt.evaluation.walk_forward import WalkForward, walk_forward
-from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
 from swiftbolt.feature_cache import CohortHistory
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.local import use_token_authentication
@@ -124,12 +123,13 @@ def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
     for name in recipe.networks:
         network = recipe.models[name]
         assert isinstance(network, NetworkConfig)
-        if network.threads > max(1.0, resources.cpus_per_train_worker):
-            raise ConfigError(
-                str(file),
-                "resources.cpus_per_train_worker",
-                f"is {resources.cpus_per_train_worker:g}, but {name} is told to use {network.threads} threads",
-            )
+        require_cpus(
+            resources.cpus_per_train_worker,
+            network.threads,
+            key="resources.cpus_per_train_worker",
+            model=name,
+            file=file,
+        )
 
 
 def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[str, str]:
@@ -255,20 +255,10 @@ def _result_rows(scorecard: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line; exit codes as the ``swiftbolt`` command gives them."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.retrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="A file of configs/retrain/.")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="Change one key for this run.")
+    """Parse the command line and do what it says."""
+    parser = parser_of("python -m cluster.retrain", __doc__.splitlines()[0], "configs/retrain/")
     parsed = parser.parse_args(arguments)
-    try:
-        retrain(parsed.config, parsed.set, Settings(), lambda line: print(line, flush=True))
-    except SwiftBoltError as exc:
-        print(one_line(exc), file=sys.stderr)
-        return exit_code(exc)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_program(lambda write: retrain(parsed.config, parsed.set, Settings(), write))
 
 
 if __name__ == "__main__":

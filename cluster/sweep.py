@@ -7,7 +7,6 @@ with ``--resume RUN``: finished trials are told to a new search, and those in fl
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,12 +19,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from cluster.command import parser_of, run_program
 from cluster.history import load_history, refuse_files
+from cluster.resources import require_cpus
 from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from cluster.sweep_objective import Course, plan_courses
 from swiftbolt.config import Strict, load_config
 from swiftbolt.ensemble.weights import EnsembleConfig
-from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError, SwiftBoltError
+from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError
 from swiftbolt.evaluation.recipe import ModelEntry, Recipe, beside
 from swiftbolt.evaluation.search_space import Space, require_possible, within
 from swiftbolt.evaluation.sweep_report import render_sweep
@@ -40,7 +41,6 @@ from swiftbolt.evaluation.sweep_results import (
     trial_frame,
     write_whole,
 )
-from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
 from swiftbolt.folds import FoldConfig, make_folds
 from swiftbolt.local import use_token_authentication
 from swiftbolt.models.registry import read_model_config
@@ -128,6 +128,7 @@ def sweep(
                     _search(folder, plan, config, recipe, panel, courses, settings, store, write)
                 _finish(folder, store, write)
             except BaseException as exc:
+                # Also when stopped: what was tried is a look, and the run must not stay "running".
                 why = f"{reason_of(exc)}; continue it with --resume {run}"
                 record_failure(store, run, before + time.monotonic() - started, {"run": why}, write)
                 _keep(store, plan, folder.trials(), write)
@@ -159,12 +160,8 @@ def sampled(universe: Universe, config: SweepConfig, file: Path) -> Universe:
 def _require_cpus(config: SweepConfig, base: Strict, file: Path) -> None:
     searched = config.space["threads"].examples() if "threads" in config.space else ()
     threads = max(getattr(base, "threads", 1), *searched, 1)
-    if threads > max(1.0, config.resources.cpus_per_trial):
-        raise ConfigError(
-            str(file),
-            "resources.cpus_per_trial",
-            f"is {config.resources.cpus_per_trial:g}, but {config.model} is told to use {threads} threads",
-        )
+    cpus = config.resources.cpus_per_trial
+    require_cpus(cpus, threads, key="resources.cpus_per_trial", model=config.model, file=file)
 
 
 def _plan(
@@ -291,21 +288,14 @@ def _finish(folder: SweepFolder, store: Store, write: Line) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line; exit codes as the ``swiftbolt`` command gives them."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="A file of configs/sweeps/.")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="Change one key for this run.")
+    """Parse the command line and do what it says."""
+    parser = parser_of("python -m cluster.sweep", __doc__.splitlines()[0], "configs/sweeps/")
     parser.add_argument("--resume", metavar="RUN", help="Go on with a sweep that ended before it was done.")
     parsed = parser.parse_args(arguments)
-    try:
-        sweep(parsed.config, parsed.set, Settings(), lambda line: print(line, flush=True), parsed.resume)
-    except SwiftBoltError as exc:
-        print(one_line(exc), file=sys.stderr)
-        return exit_code(exc)
-    except KeyboardInterrupt:
-        print("interrupted; go on with --resume", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_program(
+        lambda write: sweep(parsed.config, parsed.set, Settings(), write, parsed.resume),
+        "interrupted; go on with --resume",
+    )
 
 
 if __name__ == "__main__":

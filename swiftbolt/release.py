@@ -31,7 +31,8 @@ from swiftbolt.ensemble.weights import EnsembleState
 from swiftbolt.errors import ArtifactMismatch
 from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
 from swiftbolt.models.base import Model
-from swiftbolt.models.explanations import Explanation, explain_newest
+from swiftbolt.models.explanations import Explaining, Explanation, explain_newest
+from swiftbolt.models.registry import model_class
 from swiftbolt.panel import Panel, hash_arrays
 from swiftbolt.universe import Cohort
 
@@ -209,7 +210,8 @@ def read_explanations(directory: Path) -> dict[str, list[Explanation]]:
 
 def explain_members(directory: Path, names: Iterable[str], panel: Panel) -> dict[str, list[Explanation]]:
     """Why those models whose artifacts lie in ``directory`` forecast what they do from the panel's newest session."""
-    told = {name: explain_newest(read_member(directory, name, spec_hash=panel.spec_hash), panel) for name in names}
+    can_say = [name for name in names if issubclass(model_class(name), Explaining)]  # others need not be read
+    told = {name: explain_newest(read_member(directory, name, spec_hash=panel.spec_hash), panel) for name in can_say}
     return {name: explanations for name, explanations in told.items() if explanations}
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from swiftbolt.ensemble.weights import ENSEMBLE, in_order
 from swiftbolt.evaluation import plots
+from swiftbolt.evaluation.markup import Cell, html_table, paragraph, quiet
 from swiftbolt.evaluation.plots import Scores
 from swiftbolt.evaluation.report_trials import trials_section
 from swiftbolt.evaluation.scorecard import BENCHMARK, GOAL_FORMS, claim_sentences, ordered_scores, shown, span_sentence
-
-Cell = tuple[str, str]  # what a cell says, and its attributes
 
 REASONS_SHOWN = 20  # of a long list; the scorecard holds all
 
@@ -216,14 +215,6 @@ def _by_horizon(scores: Sequence[Scores]) -> list[tuple[int, list[Scores]]]:
     return [(wanted, [entry for entry in scores if entry[1] == wanted]) for wanted in horizons]
 
 
-def paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def quiet(text: str) -> str:
-    return f'<p class="quiet">{escape(text)}</p>'
-
-
 def _section(title: str, lead: str, figures: Iterable[tuple[int, str]]) -> str:
     drawn = "".join(
         f"<figure><figcaption>{horizon} session{'s' if horizon > 1 else ''}</figcaption>\n{svg}\n</figure>\n"
@@ -269,15 +260,6 @@ def _why(scores: Mapping[str, Any], value: object, reason: str) -> str:
 def _table(scores: Sequence[Scores], columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], Cell]]]) -> str:
     lines = [[(name, ""), (str(horizon), ""), *(cell(entry) for _, cell in columns)] for name, horizon, entry in scores]
     return html_table(["model", "horizon", *(head for head, _ in columns)], lines)
-
-
-def html_table(heads: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    rows = "\n".join(
-        "<tr>" + "".join(f"<td{attributes}>{escape(text)}</td>" for text, attributes in line) + "</tr>"
-        for line in lines
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _goals(scorecard: Mapping[str, Any]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from swiftbolt.evaluation.equity import SESSIONS_PER_YEAR
+from swiftbolt.evaluation.markup import Cell, html_table, paragraph, quiet
 from swiftbolt.evaluation.scorecard import ordered_scores, shown
 
 COLUMNS = (
@@ -55,13 +56,10 @@ def trial_lines(scorecard: Mapping[str, Any]) -> list[str]:
 def trials_section(scorecard: Mapping[str, Any]) -> str:
     """The report's section on what was tried; everything in it is escaped."""
     sentence = trial_sentence(scorecard)
-    parts = ["<h2>How many were tried</h2>", f"<p>{escape(sentence[0].upper() + sentence[1:])}.</p>"]
-    rows = [_row("td", [(m, ""), (str(h), ""), *_cells(one)]) for m, h, one in _judged(scorecard)]
-    if rows:
-        heads = _row("th", [(head, "") for head in ("model", "horizon", *(head for head, _, _ in COLUMNS))])
-        body = "\n".join(rows)
-        parts.append(f'<p class="quiet">{escape(LEAD)}</p>')
-        parts.append(f'<div class="scroll"><table><thead>{heads}</thead>\n<tbody>\n{body}\n</tbody></table></div>')
+    parts = ["<h2>How many were tried</h2>", paragraph(sentence[0].upper() + sentence[1:] + ".")]
+    lines = [[(model, ""), (str(horizon), ""), *_cells(one)] for model, horizon, one in _judged(scorecard)]
+    if lines:
+        parts += [quiet(LEAD), html_table(("model", "horizon", *(head for head, _, _ in COLUMNS)), lines)]
     return "\n".join(parts)
 
 
@@ -87,10 +85,6 @@ def _width(head: str) -> int:
     return max(len(head), 8)
 
 
-def _cells(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _cells(one: Mapping[str, Any]) -> list[Cell]:
     why = "" if one["reason"] is None else f' title="{escape(one["reason"])}"'
     return [(shown(one[key], form), why) for _, key, form in COLUMNS]
-
-
-def _row(tag: str, cells: Iterable[tuple[str, str]]) -> str:
-    return "<tr>" + "".join(f"<{tag}{attributes}>{escape(text)}</{tag}>" for text, attributes in cells) + "</tr>"

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from html import escape
 
 from swiftbolt.evaluation import plots
+from swiftbolt.evaluation.markup import html_table, paragraph, quiet
 from swiftbolt.evaluation.plots import Axes, dot, line, rect, svg, text_at
-from swiftbolt.evaluation.report import STYLE, html_table, paragraph, quiet
+from swiftbolt.evaluation.report import STYLE
 from swiftbolt.evaluation.search_space import Dimension
 from swiftbolt.evaluation.sweep_results import (
     LEAST_TO_COMPARE,

@@ -446,7 +446,7 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except BaseException:  # also an interrupt: nothing half written stays
         Path(name).unlink(missing_ok=True)
         raise
 

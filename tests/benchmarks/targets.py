@@ -29,6 +29,7 @@ from arch.univariate import StudentsT
 from support.shared_data import shared_parquet
 
 from swiftbolt.evaluation.evaluate import Plan, evaluate
+from swiftbolt.evaluation.replay import NoProgress
 from swiftbolt.evaluation.significance import diebold_mariano, session_means
 from swiftbolt.features import build_panel
 from swiftbolt.forecast import HORIZONS, LEVELS, QUANTILE_COLUMNS, Float64, crps_from_quantiles
@@ -91,7 +92,7 @@ def walk(data: MarketData, config: Path, out: Path, start: date) -> None:
     """The evaluation of a recipe on these prices instead of its own universe."""
     plan = Plan.read(config)
     universe = Universe(symbols=data.bars.symbols, min_sessions=plan.universe.min_sessions)
-    evaluate(replace(plan, universe=universe), data, out, start=start, progress=_Silent())
+    evaluate(replace(plan, universe=universe), data, out, start=start, progress=NoProgress())
 
 
 def yearly_gjr_garch(panel: Panel, first: int, last: int) -> pl.DataFrame:
@@ -178,16 +179,6 @@ def _p_better(at: pl.DataFrame, one: str, other: str, horizon: int) -> float:
 
 def _by_session(at: pl.DataFrame, name: str) -> Float64:
     return session_means(at["origin"].to_numpy(), at[name].to_numpy())[1]
-
-
-class _Silent:
-    """Says nothing of progress."""
-
-    def planned(self, stage: str, pieces: object) -> None:
-        """See ``Progress``."""
-
-    def done(self, stage: str, piece: str, failure: str | None = None) -> None:
-        """See ``Progress``."""
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:

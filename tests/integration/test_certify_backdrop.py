@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import yaml
 from support.certificates import SEED, SESSIONS, market_data, plan_of
-from support.recipes import TINY_MODELS
+from support.recipes import TINY_MODELS, write_recipe
 from support.vix import as_bars, make_vix, without
 
 from swiftbolt import cli
@@ -98,24 +98,10 @@ def test_a_leak_through_the_series_is_found_in_the_features_that_it_reaches(
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """An evaluation of bars that hold the VIX as a symbol."""
-    files = {
-        "universe.yaml": {"symbols": ["AA", "BB"], "min_sessions": 300, "vix": "VIX"},
-        "ensemble.yaml": {},
-        "xgboost.yaml": DEEP,
-        "evaluate.yaml": {
-            "universe": "universe.yaml",
-            "folds": {"count": 1, "test_sessions": 30, "validation_sessions": 40, "min_train_sessions": 260},
-            "models": {"xgboost": {"config": "xgboost.yaml"}},
-            "ensemble": "ensemble.yaml",
-            "seed": 5,
-            "workers": 1,
-        },
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_text(yaml.safe_dump(content))
+    path = write_recipe(tmp_path, universe={"vix": "VIX"}, xgboost=DEEP)
     bars = Bars(frame=pl.concat([DATA.bars.select(["AA", "BB"]).frame, as_bars(VIX).frame]))
     bars.frame.write_parquet(tmp_path / "bars.parquet")
-    return tmp_path / "evaluate.yaml"
+    return path
 
 
 def test_a_vix_among_the_bars_is_learnt_from_and_neither_forecast_nor_found_fault_with(

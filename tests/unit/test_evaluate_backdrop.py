@@ -7,9 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
 from support.markets import make_bars
-from support.recipes import TINY_MODELS
+from support.recipes import TINY_MODELS, write_recipe
 from support.vix import make_vix
 
 from swiftbolt.actions import CorporateActions
@@ -41,23 +40,11 @@ def config(tmp_path: Path) -> Config:
         for name, series in (("vix", VIX), ("index", INDEX)):
             frame = pl.DataFrame({"date": series.session_N, "value": series.value_N})
             frame.write_csv(tmp_path / "universes" / f"{name}.csv")
-        files = {
-            "universes/two.yaml": {"symbols": ["AA", "BB"], "min_sessions": 300, **universe},
-            "ensemble.yaml": {},
-            "xgboost.yaml": DEEP,
-            "evaluate.yaml": {
-                "universe": "universes/two.yaml",
-                "folds": {"count": 1, "test_sessions": 20, "validation_sessions": 40, "min_train_sessions": 260},
-                "models": {"xgboost": {"config": "xgboost.yaml"}},
-                "ensemble": "ensemble.yaml",
-                "seed": 5,
-                "workers": 1,
-            },
-        }
-        for name, content in files.items():
-            (tmp_path / name).write_text(yaml.safe_dump(content))
+        path = write_recipe(
+            tmp_path, universe=universe, xgboost=DEEP, test_sessions=20, universe_file="universes/two.yaml"
+        )
         BARS.frame.write_parquet(tmp_path / "bars.parquet")
-        return tmp_path / "evaluate.yaml"
+        return path
 
     return write
 

@@ -12,11 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
-import yaml
 from support.by_hand import sessions_from
 from support.certificates import LAST_OF_VALIDATION, SESSIONS, SYMBOLS, certificate_of, market_data, plan_of
 from support.markets import make_bars
-from support.recipes import TINY_MODELS
+from support.recipes import TINY_MODELS, write_recipe
 
 from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import Bars
@@ -239,23 +238,8 @@ def test_the_projects_own_recipe_for_certificates_has_every_model() -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    files = {
-        "universe.yaml": {"symbols": ["AA", "BB"], "min_sessions": 300},
-        "ensemble.yaml": {},
-        "xgboost.yaml": TINY_MODELS["xgboost"],
-        "certify.yaml": {
-            "universe": "universe.yaml",
-            "folds": {"count": 1, "test_sessions": 30, "validation_sessions": 40, "min_train_sessions": 260},
-            "models": {"xgboost": {"config": "xgboost.yaml"}},
-            "ensemble": "ensemble.yaml",
-            "seed": 5,
-            "workers": 1,
-        },
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_text(yaml.safe_dump(content))
     make_bars(["AA", "BB"], 470, seed=3).frame.write_parquet(tmp_path / "bars.parquet")
-    return tmp_path / "certify.yaml"
+    return write_recipe(tmp_path, universe={}, xgboost=TINY_MODELS["xgboost"])
 
 
 def run(config: Path, *more: str) -> int:
