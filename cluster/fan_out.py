@@ -1,8 +1,11 @@
 """Ray Tune as an executor: a trial is a shard of symbols, walked through by a reused actor.
 
-The panel lies in the object store once. Each step of a trial runs units for about a second and reports
-their names, so that progress is live; the outcomes travel in the trial's checkpoint, which Ray puts on the run's
-storage, so that they outlive the actor and the node.
+The panel lies in the object store once. Each step of a trial runs units for about a second and reports them, so that
+progress is live; when the shard is done its outcomes go into the run's storage, in one piece. What lies there is not
+done again, whoever did it and whatever became of them: that is all there is to going on with a run that died.
+
+A shard whose worker died is cut smaller and tried again, at last one unit at a time, so that a unit that kills its
+process takes nothing else along.
 """
 
 from __future__ import annotations
@@ -11,41 +14,82 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 import ray
 from ray import tune
 
+from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
 from cluster.resources import Resources
-from swiftbolt.evaluation.outcomes import load_outcomes, save_outcomes
+from cluster.storage import RunStorage
+from swiftbolt.errors import EnvironmentFault
+from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, Unit, run_unit
 from swiftbolt.panel import Panel
+from swiftbolt.processes import Cost
 
 STEP_SECONDS = 1.0
+WAITING_TOLD_S = 20.0
+
+Shard = dict[str, Unit]
+"""Units by id."""
 
 
-def make_shards(units: Sequence[Unit], symbols_per_trial: int, cpus: int) -> list[list[Unit]]:
-    """Group units so that all units of a symbol share a shard, and pooled units are dealt out over the CPUs."""
-    by_symbol: dict[str, list[Unit]] = defaultdict(list)
-    pooled: list[Unit] = []
-    for unit in units:
-        (pooled if unit.symbol is None else by_symbol[unit.symbol]).append(unit)
-    shards = [pooled[start::cpus] for start in range(min(cpus, len(pooled)))]
+class Ledger(Protocol):
+    """Keeps what became of every unit."""
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """``units`` lie ahead."""
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """These ended, and what they left is kept."""
+
+
+class NoLedger:
+    """Keeps nothing."""
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """See ``Ledger``."""
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """See ``Ledger``."""
+
+
+def make_shards(units: Mapping[str, Unit], symbols_per_trial: int) -> list[Shard]:
+    """Group units so that all units of a symbol share a shard; a pooled unit is a shard of its own."""
+    by_symbol: dict[str, Shard] = defaultdict(dict)
+    shards: list[Shard] = []
+    for name, unit in units.items():
+        if unit.symbol is None:
+            shards.append({name: unit})
+        else:
+            by_symbol[unit.symbol][name] = unit
     groups = list(by_symbol.values())
     for start in range(0, len(groups), symbols_per_trial):
-        shards.append([unit for group in groups[start : start + symbols_per_trial] for unit in group])
+        shards.append(
+            {name: unit for group in groups[start : start + symbols_per_trial] for name, unit in group.items()}
+        )
     return shards
 
 
 class ShardTrial(tune.Trainable):
     """Walks one shard after another; the actor, its imports and its view of the panel are reused."""
 
-    def setup(self, config: dict[str, Any], panel: Panel, recipe: Recipe, shards: list[list[Unit]]) -> None:  # type: ignore[override]
-        """Called once per actor; ``panel`` is read from the object store without a copy."""
-        self._panel, self._recipe, self._shards = panel, recipe, shards
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        panel: list[ray.ObjectRef[Panel]],
+        recipe: Recipe,
+        shards: list[ray.ObjectRef[Shard]],
+        storage: RunStorage,
+        attempt: int,
+    ) -> None:
+        """Called once per actor; the panel is read from the object store without a copy, shards one at a time."""
+        self._panel, self._recipe, self._shards = ray.get(panel[0]), recipe, shards
+        self._run_storage, self._attempt = storage, attempt
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,97 +98,223 @@ class ShardTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._waiting = list(self._shards[config["shard"]])
-        self._outcomes: list[Outcome] = []
+        self._shard: Shard = ray.get(self._shards[config["shard"]])
+        self._waiting = list(self._shard)
+        self._outcomes: dict[str, Outcome] = {}
 
     def step(self) -> dict[str, Any]:
-        """Run units for about ``STEP_SECONDS``."""
-        finished: list[tuple[str, str | None]] = []
+        """Run units for about ``STEP_SECONDS``; the last step keeps the outcomes of them all."""
+        finished: list[tuple[str, str | None, dict[str, float]]] = []
         started = time.monotonic()
         while self._waiting and time.monotonic() - started < STEP_SECONDS:
-            outcome = run_unit(self._panel, self._recipe, self._waiting.pop(0))
-            self._outcomes.append(outcome)
-            finished.append((outcome.unit.key, outcome.failure))
-        return {"finished": finished, "done": not self._waiting}
+            name = self._waiting.pop(0)
+            outcome = replace(run_unit(self._panel, self._recipe, self._shard[name]), attempts=self._attempt)
+            self._outcomes[name] = outcome
+            finished.append((name, outcome.failure, asdict(outcome.cost)))
+        fault = None
+        if not self._waiting:
+            try:
+                keep_outcomes(self._run_storage, self._outcomes)
+            except EnvironmentFault as exc:  # to be told in the driver, in its own words
+                fault = str(exc)
+        return {
+            "finished": finished,
+            "kept": not self._waiting and fault is None,
+            "fault": fault,
+            "done": not self._waiting,
+        }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Leave the outcomes so far."""
-        save_outcomes(Path(checkpoint_dir), self._outcomes)
+        """Nothing to save: what is done lies in the run's storage."""
 
     def load_checkpoint(self, checkpoint_dir: str | dict[str, Any] | None) -> None:
-        """Take a finished shard's outcomes back; a trial checkpoints only when its shard is done."""
-        assert isinstance(checkpoint_dir, str)
-        self._outcomes = load_outcomes(Path(checkpoint_dir), self._waiting)
-        self._waiting = []
+        """Nothing was saved."""
 
 
-class _Reporter(tune.Callback):
-    """Passes finished units on as trials report them."""
+class _Watcher(tune.Callback):
+    """Passes on what trials report, and ends the fan-out where going on makes no sense."""
 
-    def __init__(self, finished: Callable[[str, str | None], None]) -> None:
-        self._finished = finished
+    def __init__(
+        self,
+        finished: Callable[[str, str | None, Cost], None],
+        kept: Callable[[], None],
+        alive: Callable[[], None],
+        write: Callable[[str], None],
+        wait_s: float,
+    ) -> None:
+        self._finished, self._kept, self._alive, self._write = finished, kept, alive, write
+        self._wait_s = wait_s
+        self._idle_since = time.monotonic()
+        self._has_told = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune keeps a pickle of every callback beside the run; a copy of this one tells nobody."""
-        return {"_finished": _nobody}
+        """Tune keeps a pickle of every callback beside the run; that copy is never called."""
+        return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Called in the driver after every step of every trial."""
-        for key, failure in result.get("finished", ()):
-            self._finished(key, failure)
+        """Called in the driver after every step of every trial.
+
+        Raises:
+            EnvironmentFault: what was done cannot be kept, and the rest could not either.
+        """
+        for name, failure, cost in result.get("finished", ()):
+            self._finished(name, failure, Cost(**cost))
+        if result.get("fault") is not None:
+            raise EnvironmentFault(result["fault"])
+        if result.get("kept"):
+            self._kept()
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Called in the driver many times a second.
+
+        Raises:
+            EnvironmentFault: nothing could start for longer than one waits.
+        """
+        self._alive()
+        waiting = [trial for trial in trials if trial.status == "PENDING"]
+        if not waiting or (len(waiting) < len(trials) and any(trial.status == "RUNNING" for trial in trials)):
+            self._idle_since = time.monotonic()
+            return
+        waited = time.monotonic() - self._idle_since
+        if waited > WAITING_TOLD_S and not self._has_told:
+            self._has_told = True
+            self._write(f"waiting for workers: {_asked_and_granted(waiting[0])}")
+        if waited > self._wait_s:
+            raise EnvironmentFault(
+                f"no worker could start for {waited:.0f} s: {_asked_and_granted(waiting[0])}; ask for less by"
+                " --set resources.cpus_per_trial=N, or let the cluster grow and run the same command again"
+            )
 
 
-def _nobody(key: str, failure: str | None) -> None:
-    """Listens for a copy."""
+def _asked_and_granted(trial: Any) -> str:
+    asked = trial.placement_group_factory.required_resources
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
+    return (
+        f"a trial asks for {asked.get('CPU', 0):g} CPUs and {asked.get('GPU', 0):g} GPUs, and of {len(nodes)} nodes"
+        f" none has more than {most['CPU']:g} and {most['GPU']:g}, busy ones included"
+    )
 
 
 class TuneExecutor:
-    """``Executor`` that spreads units over a Ray cluster."""
+    """``Executor`` that spreads units over a Ray cluster and keeps what they leave in the run's storage.
 
-    def __init__(self, resources: Resources, storage: Path, run: str) -> None:
-        self._resources, self._storage, self._run = resources, storage, run
+    Attributes:
+        storage: units whose outcomes lie there are not run again.
+        ledger: told of each unit once its outcome is kept.
+        alive: called in the driver many times a second; what it raises ends the fan-out.
+        write: where a line for people goes.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        storage: RunStorage,
+        *,
+        ledger: Ledger | None = None,
+        alive: Callable[[], None] = lambda: None,
+        write: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._resources, self._storage = resources, storage
+        self._ledger, self._alive, self._write = ledger or NoLedger(), alive, write
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
-        """See ``Executor``. A trial whose worker died more than ``trial_retries`` times fails its units, no others."""
-        set_up_tune()
-        granted: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus = max(1, int(granted.get("CPU", 1) / self._resources.cpus_per_trial))
-        shards = make_shards(units, self._resources.symbols_per_trial, cpus)
-        by_key = {unit.key: unit for unit in units}
+        """See ``Executor``. A unit fails with its worker only if it was alone in its shard.
+
+        Raises:
+            EnvironmentFault: the storage cannot be written, or no worker could start.
+        """
+        wanted = dict(zip(unit_ids(recipe, units), units, strict=True))
         told: set[str] = set()
 
-        def finished(key: str, failure: str | None) -> None:
-            if key not in told:  # a restarted trial reports again what it repeats
-                told.add(key)
-                on_done(Outcome(unit=by_key[key], forecasts=None, failure=failure))
+        def finished(name: str, failure: str | None, cost: Cost) -> None:
+            if name not in told:  # a worker that died may have reported it before
+                told.add(name)
+                on_done(Outcome(unit=wanted[name], forecasts=None, failure=failure, cost=cost))
 
+        def take_note() -> None:
+            came = kept.look()
+            self._ledger.finished(list(came.values()))
+            for name, outcome in came.items():
+                finished(name, outcome.failure, outcome.cost)
+
+        self._ledger.planned(units)
+        kept = KeptOutcomes(self._storage, wanted)
+        take_note()
+        deaths: dict[str, str] = {}
+        if kept.missing:
+            watcher = _Watcher(finished, take_note, self._alive, self._write, self._resources.wait_s)
+            shared = ray.put(panel)
+            for attempt in range(1, self._resources.trial_retries + 2):
+                shards = self._cut(kept.missing, attempt)
+                deaths = self._walk(shared, recipe, shards, attempt, watcher)
+                take_note()
+                if not kept.missing:
+                    break
+                self._write(f"{len(kept.missing)} fits were lost with their workers (attempt {attempt})")
+        outcomes = kept.read()
+        attempts = self._resources.trial_retries + 1
+        lost = {
+            name: Outcome(
+                unit=unit,
+                forecasts=None,
+                failure=f"its worker died, {attempts} times: {deaths.get(name, 'no reason given')}",
+                attempts=attempts,
+            )
+            for name, unit in kept.missing.items()
+        }
+        self._ledger.finished(list(lost.values()))
+        for name, outcome in lost.items():
+            finished(name, outcome.failure, outcome.cost)
+        return [outcomes[name] if name in outcomes else lost[name] for name in wanted]
+
+    def _cut(self, units: Mapping[str, Unit], attempt: int) -> list[Shard]:
+        """Shards as configured; those that died cut into symbols, and at the last attempt into units."""
+        if attempt == 1:
+            return make_shards(units, self._resources.symbols_per_trial)
+        if attempt <= self._resources.trial_retries:
+            return make_shards(units, symbols_per_trial=1)
+        return [{name: unit} for name, unit in units.items()]
+
+    def _walk(
+        self, panel: ray.ObjectRef[Panel], recipe: Recipe, shards: Sequence[Shard], attempt: int, watcher: _Watcher
+    ) -> dict[str, str]:
+        """Run every shard once; why workers died, by the ids of the units they had."""
+        set_up_tune()
+        # Each by itself: a worker never holds more of the universe than its shard.
+        held = [ray.put(shard) for shard in shards]
         trainable = tune.with_resources(
-            tune.with_parameters(ShardTrial, panel=panel, recipe=recipe, shards=shards),
-            {"cpu": self._resources.cpus_per_trial},
+            tune.with_parameters(
+                ShardTrial, panel=[panel], recipe=recipe, shards=held, storage=self._storage, attempt=attempt
+            ),
+            {"cpu": self._resources.cpus_per_trial, "gpu": self._resources.gpus_per_trial},
         )
         tuner = tune.Tuner(
             trainable,
             param_space={"shard": tune.grid_search(list(range(len(shards))))},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
-                name=f"{self._run}-models",
-                storage_path=str(self._storage),
+                name=f"tune-{attempt}",
+                storage_path=self._storage.uri,
                 verbose=0,
-                callbacks=[_Reporter(finished)],
-                failure_config=tune.FailureConfig(max_failures=self._resources.trial_retries),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
-        outcomes: dict[str, Outcome] = {}
+        deaths: dict[str, str] = {}
         results = tuner.fit()
         for position in range(len(results)):
             result = results[position]
-            assert result.config is not None
-            shard = shards[result.config["shard"]]
-            for outcome in _read_trial(result, shard):
-                outcomes[outcome.unit.key] = outcome
-                finished(outcome.unit.key, outcome.failure)
-        return [outcomes[unit.key] for unit in units]
+            if result.error is not None:
+                assert result.config is not None
+                deaths |= dict.fromkeys(shards[result.config["shard"]], _last_line(result.error))
+        return deaths
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def set_up_tune() -> None:
@@ -156,11 +326,3 @@ def set_up_tune() -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-
-
-def _read_trial(result: Any, shard: Sequence[Unit]) -> list[Outcome]:
-    if result.error is not None or result.checkpoint is None:
-        reason = f"its worker died: {result.error}" if result.error else "its worker left no result"
-        return [Outcome(unit=unit, forecasts=None, failure=reason) for unit in shard]
-    with result.checkpoint.as_directory() as directory:
-        return load_outcomes(Path(directory), shard)

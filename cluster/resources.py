@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from swiftbolt.config import Strict
 from swiftbolt.errors import ConfigError
@@ -28,9 +28,34 @@ class Resources(Strict):
         20, ge=1, description="Symbols a Tune trial walks through; choose it so that a trial runs 10-60 s."
     )
     cpus_per_trial: float = Field(1.0, gt=0, description="CPUs a trial reserves; a fit uses one thread.")
-    trial_retries: int = Field(2, ge=0, description="How often a trial whose worker died is started again.")
-    train_workers: int = Field(1, ge=1, description="Ray Train workers; gradients are averaged over them.")
+    gpus_per_trial: float = Field(
+        0.0,
+        ge=0,
+        description="GPUs a trial reserves, for trees fitted apart with `device: cuda`; 0.25 lets four share one.",
+    )
+    trial_retries: int = Field(
+        2, ge=0, description="How often the fits of a worker that died are tried again, in ever smaller shards."
+    )
+    train_workers: int | tuple[int, int] = Field(
+        1,
+        description="Ray Train workers, over which gradients are averaged. [least, most] lets them come and go, and the"
+        " release is marked as not reproducible.",
+    )
     cpus_per_train_worker: float = Field(
-        1.0, gt=0, description="CPUs of a Ray Train worker; no network may ask for more threads."
+        1.0, gt=0, description="CPUs of a Ray Train worker; no pooled model may ask for more threads."
     )
     use_gpu: bool | Literal["auto"] = Field("auto", description="auto: when the cluster has a GPU for every worker.")
+    storage_path: str | None = Field(
+        None,
+        description="Where a run keeps what it has done, a folder that all nodes see or s3://bucket/prefix; null is"
+        " `runs` in SWIFTBOLT_HOME.",
+    )
+    wait_s: float = Field(900.0, gt=0, description="Seconds to wait for the cluster to have room for any trial at all.")
+
+    @field_validator("train_workers")
+    @classmethod
+    def _ordered(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        least, most = value if isinstance(value, tuple) else (value, value)
+        if not 1 <= least <= most:
+            raise ValueError("is a number from 1 on, or [least, most] with least <= most")
+        return value

@@ -1,48 +1,55 @@
 """Retrain a universe and leave a release: ``python -m cluster.retrain --config configs/retrain/demo.yaml``.
 
-Bars from the store become a panel; Tune fans the per-symbol walk-forward out, Train runs the networks;
-the live fold's artifacts and forecasts become a release with its digest. Promotion is a verb of its own.
+Bars from the store become a panel; Tune fans the per-symbol walk-forward out, Train fits the pooled models; the live
+fold's artifacts and forecasts become a release with its digest, and the gate says whether it is served.
+
+A run that died goes on when the same command is given again: what it did lies in its storage. One universe is retrained
+by one run at a time.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
-import polars as pl
+import ray
 from pydantic import Field
 
 from cluster.command import parser_of, run_program
-from cluster.history import load_history, refuse_files
-from cluster.progress import LineProgress
+from cluster.gauges import RunGauges
+from cluster.history import refuse_files
+from cluster.lease import Lease
+from cluster.progress import progress_view
+from cluster.promotion import PromoteMode, decide
+from cluster.publication import adjustment_of, not_forecast, patiently, publish, require_live
 from cluster.resources import Resources, require_cpus
 from cluster.run_records import Line, progress_recorder, reason_of, record_failure
-from swiftbolt.actions import CorporateActions
-from swiftbolt.artifact import Manifest, write_artifact
+from cluster.session import ray_session
+from cluster.storage import RunStorage
+from cluster.take_up import KIND, Work, identity_of, take_up, universe_key
+from cluster.unit_ledger import UnitLedger
+from cluster.walks import Walks
 from swiftbolt.config import load_config
-from swiftbolt.ensemble.weights import ENSEMBLE
-from swiftbolt.errors import ModelError
+from swiftbolt.errors import LeaseLost, ModelError
 from swiftbolt.evaluation.evaluate import scorecard_of
+from swiftbolt.evaluation.gate import GateConfig, Verdict
 from swiftbolt.evaluation.ledger import Look
+from swiftbolt.evaluation.receipt import Receipt
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
-from swiftbolt.evaluation.scorecard import ordered_scores, summary_lines
-from swiftbolt.evaluation.walk_forward import WalkForward, walk_forward
-from swiftbolt.feature_cache import CohortHistory
-from swiftbolt.folds import Fold, make_folds
+from swiftbolt.evaluation.scorecard import summary_lines
+from swiftbolt.evaluation.unit_keys import UNIVERSE, symbol_of
+from swiftbolt.evaluation.walk_forward import Progress
+from swiftbolt.folds import make_folds
 from swiftbolt.local import use_token_authentication
-from swiftbolt.models.trained import NetworkConfig
 from swiftbolt.panel import Panel
-from swiftbolt.providers.base import Adjustment
-from swiftbolt.release import Release, explain_members, write_release
+from swiftbolt.release import Release
 from swiftbolt.settings import Settings
-from swiftbolt.store import ArtifactRow, Store, resolve_url
+from swiftbolt.store import Store, resolve_url
 from swiftbolt.universe import Universe
 
 
@@ -50,19 +57,42 @@ class RetrainConfig(RecipeConfig):
     """``configs/retrain/*.yaml``."""
 
     resources: Resources = Field(default_factory=Resources, description="Shares of the cluster.")
+    max_failed_share: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="Share of symbols with a failed fit above which the run fails and releases nothing.",
+    )
+    promote: PromoteMode = Field(
+        "gate", description="never; gate: when it is not worse than what is served; always: without asking."
+    )
+    gate: GateConfig = Field(default_factory=GateConfig, description="What a release must show to be promoted.")
+    resume_within_sessions: int = Field(
+        5, ge=0, description="A run that died goes on as long as the store has no more newer sessions than these."
+    )
 
 
-def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, write: Line) -> Release:
-    """Do one retrain, from bars in the store to a release in the store.
+def retrain(
+    config_path: Path,
+    overrides: Sequence[str],
+    settings: Settings,
+    write: Line,
+    *,
+    fresh: bool = False,
+    promote: PromoteMode | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Release:
+    """Do one retrain, or go on with one, from bars in the store to a release in the store.
+
+    Args:
+        fresh: begin anew where an unfinished run of the same recipe and universe could go on.
+        promote: instead of the configuration's.
+        now: aware; names the run and enters nothing else.
 
     Raises:
-        SwiftBoltError: the run failed; nothing was published, and the run is recorded as failed.
+        SwiftBoltError: the run failed; nothing was published, it is recorded as failed, and what it did is kept.
     """
     use_token_authentication(settings)
-    from cluster.fan_out import TuneExecutor
-    from cluster.networks import RayNetworkTrainer
-    from cluster.session import ray_session
-
     config = load_config(config_path, RetrainConfig, overrides)
     recipe = Recipe.read(config, config_path)
     require_members(recipe, config_path)
@@ -71,194 +101,214 @@ def retrain(config_path: Path, overrides: Sequence[str], settings: Settings, wri
     universe = load_config(universe_path, Universe)
     refuse_files(universe, universe_path)
     url = resolve_url(settings)
+    storage_root = config.resources.storage_path or settings.home / "runs"
     with Store.connect(url) as store:
         store.migrate()
-        history, skipped = load_history(store, universe, recipe, write)
+        what = "the retrain of this universe"
+        with Lease(url, f"{KIND}:{universe_key(universe)}", what=what, write=write) as lease:
+            work = take_up(
+                store,
+                lambda run: RunStorage.of(storage_root, run),
+                recipe,
+                universe,
+                {"recipe": recipe.to_json(), "universe": universe.model_dump(mode="json")},
+                identity_of(recipe, universe, config.resources.train_workers),
+                fresh=fresh,
+                resume_within_sessions=config.resume_within_sessions,
+                now=now(),
+                write=write,
+            )
+            lease.name_run(work.run)
+            with ray_session(settings, url):
+                return _Retrain(
+                    config=config.model_copy(update={"promote": promote or config.promote}),
+                    recipe=recipe,
+                    universe=universe,
+                    settings=settings,
+                    store=store,
+                    lease=lease,
+                    work=work,
+                ).run(write)
+
+
+@dataclass(kw_only=True)
+class _Retrain:
+    """One run, with all that its steps need."""
+
+    config: RetrainConfig
+    recipe: Recipe
+    universe: Universe
+    settings: Settings
+    store: Store
+    lease: Lease
+    work: Work
+
+    def run(self, write: Line) -> Release:
+        """Walk, judge, publish, promote; record how it ended."""
+        started = time.monotonic()
+        name, skipped = self.work.run, dict(self.work.skipped)
+        try:
+            record = progress_recorder(self.store, name, write)
+            with progress_view(write, sys.stdout, record, also=[RunGauges(name)]) as (progress, write_above):
+                release = self._release(skipped, progress, write_above, started)
+        except LeaseLost:
+            raise  # the run is another driver's now, and so is its record
+        except BaseException as exc:
+            # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
+            why = f"{reason_of(exc)}; the same command goes on with it"
+            record_failure(self.store, name, time.monotonic() - started, {**skipped, "run": why}, write)
+            raise
+        self.work.storage.remove()
+        write(f"run {name}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
+        return release
+
+    def _release(self, skipped: dict[str, str], progress: Progress, write: Line, started: float) -> Release:
+        work, recipe, history = self.work, self.recipe, self.work.history
         panel = history.panel()
         folds = make_folds(panel.sessions, recipe.folds, live=True)
-        started = time.monotonic()
-        with ray_session(settings, url):
-            run = store.start_run("retrain", recipe.to_json(), now=datetime.now(UTC))
-            write(
-                f"run {run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
-                f" {panel.sessions[0]} to {panel.last_session}"
-            )
-            storage = settings.home / "ray"
-            try:
-                least_history = recipe.needed_sessions(universe)
-                result = walk_forward(
-                    panel,
-                    folds,
-                    recipe,
-                    least_history=least_history,
-                    executor=TuneExecutor(config.resources, storage, run),
-                    trainer=RayNetworkTrainer(
-                        num_workers=config.resources.train_workers,
-                        cpus_per_worker=config.resources.cpus_per_train_worker,
-                        use_gpu=config.resources.use_gpu,
-                        storage_path=storage,
-                        run_name=f"{run}-networks",
-                    ),
-                    progress=LineProgress(write=write, on_change=progress_recorder(store, run, write)),
-                )
-                old_enough = panel.select(symbol for symbol in panel.symbols if symbol not in skipped)
-                skipped.update(_not_forecast(old_enough, result.live_forecasts, write))
-                look = Look(store, recipe, panel, folds, least_history=least_history, source="retrain")
-                release = _publish(
-                    store, settings, run, history, panel, folds[-1], recipe, result, skipped, look, write
-                )
-            except BaseException as exc:
-                # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
-                record_failure(store, run, time.monotonic() - started, {**skipped, "run": reason_of(exc)}, write)
-                raise
-            finally:
-                for name in ("models", "networks"):
-                    shutil.rmtree(storage / f"{run}-{name}", ignore_errors=True)
-            store.finish_run(run, "succeeded", time.monotonic() - started, {**skipped, **result.failures})
-    write(f"run {run}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
-    return release
+        write(
+            f"run {work.run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
+            f" {panel.sessions[0]} to {panel.last_session}"
+        )
+        ledger = UnitLedger(self.store, work.run, write)
+        walk = Walks(
+            panel=panel,
+            least_history=recipe.needed_sessions(self.universe),
+            resources=self.config.resources,
+            storage=work.storage,
+            alive=self.lease.require,
+            write=write,
+        )
+        result = walk.challenger(folds, recipe, ledger, progress)
+        patiently(ledger.flush, write)
+        require_few_failures(panel, result.failures, self.config.max_failed_share)
+        old_enough = panel.select(symbol for symbol in panel.symbols if symbol not in skipped)
+        skipped.update(not_forecast(old_enough, result.live_forecasts, write))
+        require_live(recipe, result, skipped)
+        verdict = decide(
+            self.config.promote,
+            store=self.store,
+            recipe=recipe,
+            result=result,
+            walk=lambda champion: walk.champion(folds, champion, progress),
+            history=history,
+            universe=self.universe,
+            config=self.config.gate,
+            write=write,
+        )
+        self.lease.require()
+        look = Look(self.store, recipe, panel, folds, least_history=walk.least_history, source="retrain")
+        scorecard = scorecard_of(
+            result, recipe, panel, history.bars, adjustment_of(history.actions), history.findings, skipped, look
+        )
+        release, version = publish(
+            self.store,
+            self.settings.artifacts,
+            work.run,
+            history,
+            panel,
+            folds[-1],
+            recipe,
+            result,
+            scorecard,
+            skipped,
+            walk.is_reproducible,
+            write,
+        )
+        look.record()
+        if look.unrecorded:
+            write(f"this look was not recorded: {look.unrecorded}")
+        for line in summary_lines(scorecard):
+            write(line)
+        promoted = verdict is not None and verdict.promotes
+        if promoted:
+            patiently(lambda: self.store.promote(version), write)
+        write(
+            f"release {version}: {len(release.symbols)} symbols from {release.origin},"
+            f" {'promoted' if promoted else 'not promoted'}"
+        )
+        for line in verdict.lines() if verdict is not None else ():
+            write(line)
+        self._finish(release, version, verdict, scorecard, {**skipped, **result.failures}, started, write)
+        return release
+
+    def _finish(
+        self,
+        release: Release,
+        version: int,
+        verdict: Verdict | None,
+        scorecard: Mapping[str, Any],
+        failures: Mapping[str, str],
+        started: float,
+        write: Line,
+    ) -> None:
+        """Leave the receipt, beside the release and in the store, and say that the run is done."""
+        seconds = time.monotonic() - started
+        receipt = Receipt.of(
+            run=self.work.run,
+            release=release,
+            version=version,
+            verdict=verdict,
+            scorecard=scorecard,
+            totals=patiently(lambda: self.store.unit_totals(self.work.run), write),
+            failures=failures,
+            seconds=seconds,
+            cpus=ray.cluster_resources().get("CPU", 0.0),  # type: ignore[no-untyped-call]
+            starts=self.work.starts,
+            identity=self.work.identity,
+        )
+        patiently(
+            lambda: self.store.finish_run(self.work.run, "succeeded", seconds, failures, receipt=receipt.to_json()),
+            write,
+        )
+        for line in receipt.lines():
+            write(line)
+
+
+def require_few_failures(panel: Panel, failures: Mapping[str, str], allowed: float) -> None:
+    """Refuse to release what fails for too many symbols.
+
+    Args:
+        failures: reasons by the key of the unit.
+        allowed: share of symbols with a failed fit.
+
+    Raises:
+        ModelError: they are more.
+    """
+    reasons = {symbol_of(key): f"{key}: {reason}" for key, reason in failures.items()}
+    reasons.pop(UNIVERSE, None)
+    share = len(reasons) / len(panel.symbols)
+    if share > allowed:
+        raise ModelError(
+            f"no release: {len(reasons)} of {len(panel.symbols)} symbols failed ({share:.1%}), and max_failed_share is"
+            f" {allowed:.1%}; the first: {next(iter(reasons.values()))}"
+        )
 
 
 def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
-    for name in recipe.networks:
-        network = recipe.models[name]
-        assert isinstance(network, NetworkConfig)
-        require_cpus(
-            resources.cpus_per_train_worker,
-            network.threads,
-            key="resources.cpus_per_train_worker",
-            model=name,
-            file=file,
-        )
-
-
-def _not_forecast(panel: Panel, forecasts: pl.DataFrame, write: Line) -> dict[str, str]:
-    """Symbols that were trained on but have no forecast by the ensemble, each with its reason."""
-    answered = set(forecasts.filter(pl.col("model") == ENSEMBLE)["symbol"])
-    reasons = {}
-    for symbol in panel.symbols:
-        if symbol not in answered:
-            newest = panel.date_R[panel.rows(symbol)][-1]
-            reasons[symbol] = (
-                f"{symbol}: no model could forecast it"
-                if newest == np.datetime64(panel.last_session)
-                else f"{symbol}: its bars end on {newest}, those of the universe on {panel.last_session}"
-            )
-            write(f"not forecast: {reasons[symbol]}")
-    return reasons
-
-
-def _publish(
-    store: Store,
-    settings: Settings,
-    run: str,
-    history: CohortHistory,
-    panel: Panel,
-    fold: Fold,
-    recipe: Recipe,
-    result: WalkForward,
-    skipped: Mapping[str, str],
-    look: Look,
-    write: Line,
-) -> Release:
-    """Write the release directory and its rows; the rows make it visible, all at once."""
-    absent = sorted(set(recipe.members) - set(result.live))
-    if absent:
-        raise ModelError(f"no release: {', '.join(absent)} failed on the live fold: {result.failures}")
-    if ENSEMBLE not in result.live_forecasts["model"]:
-        raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))
-    scorecard = scorecard_of(
-        result, recipe, panel, history.bars, _adjustment(history.actions), history.findings, skipped, look
-    )
-    directory = settings.artifacts / run
-    staging = settings.artifacts / f".{run}"
-    try:
-        manifests = _write_artifacts(staging, panel, fold, recipe, result, scorecard)
-        release = write_release(
-            directory,
-            run=run,
-            manifests=manifests,
-            staging=staging,
-            cohort=history.cohort,
-            ensemble=result.ensembles[fold.index],
-            forecasts=result.live_forecasts,
-            explanations=explain_members(staging, manifests, panel.select(result.live_forecasts["symbol"])),
-            scorecard=scorecard,
-            skipped=skipped,
-        )
-    except BaseException:  # also an interrupt: nothing half written stays
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    history.keep_features(store)
-    version = store.publish_release(
-        run=run,
-        digest=release.release_digest,
-        origin=release.origin,
-        directory=str(directory),
-        reproducible=release.reproducible,
-        forecasts=result.live_forecasts,
-        results=_result_rows(scorecard),
-        artifacts=[
-            ArtifactRow(model=name, manifest=json.loads(manifest.to_json()), directory=str(directory / name))
-            for name, manifest in manifests.items()
-        ],
-    )
-    look.record()
-    if look.unrecorded:
-        write(f"this look was not recorded: {look.unrecorded}")
-    for line in summary_lines(scorecard):
-        write(line)
-    write(f"release {version}: {len(release.symbols)} symbols from {release.origin}, not promoted yet")
-    return release
-
-
-def _write_artifacts(
-    staging: Path, panel: Panel, fold: Fold, recipe: Recipe, result: WalkForward, scorecard: Mapping[str, object]
-) -> dict[str, Manifest]:
-    scores = scorecard.get("models", {})
-    assert isinstance(scores, dict)
-    return {
-        name: write_artifact(
-            staging / name,
-            name,
-            recipe.models[name].model_dump(mode="json"),
-            live.files,
-            panel=panel,
-            fold=fold,
-            seed=recipe.seed_of(name, fold.index),
-            scores=scores.get(name, {}),
-            notes=live.notes,
-        )
-        for name, live in result.live.items()
-    }
-
-
-def _adjustment(actions: CorporateActions) -> Adjustment:
-    """How the prices in the store stand to splits and dividends."""
-    kinds = set(actions.frame["kind"])
-    if "factor" in kinds:
-        return Adjustment.RAW_WITH_FACTORS
-    return Adjustment.RAW_WITH_ACTIONS if kinds else Adjustment.AS_GIVEN
-
-
-def _result_rows(scorecard: Mapping[str, Any]) -> pl.DataFrame:
-    """The scorecard as rows of ``model_results``."""
-    period = {
-        "test_period_start": scorecard["origins"]["first"],
-        "test_period_end": scorecard["origins"]["last"],
-    }
-    rows = [
-        {"model": name, "horizon": horizon, "metrics": json.dumps({**scores, **period}, sort_keys=True)}
-        for name, horizon, scores in ordered_scores(scorecard)
-    ]
-    return pl.DataFrame(rows, schema={"model": pl.String, "horizon": pl.Int32, "metrics": pl.String})
+    for name, model in recipe.models.items():
+        threads = getattr(model, "threads", 1)
+        pooled = name in recipe.networks or getattr(model, "scope", "symbol") == "universe"
+        key = "cpus_per_train_worker" if pooled else "cpus_per_trial"
+        require_cpus(getattr(resources, key), threads, key=f"resources.{key}", model=name, file=file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and do what it says."""
     parser = parser_of("python -m cluster.retrain", __doc__.splitlines()[0], "configs/retrain/")
+    parser.add_argument(
+        "--fresh", action="store_true", help="Begin anew, where a run of the same recipe that died could go on."
+    )
+    parser.add_argument(
+        "--promote",
+        choices=get_args(PromoteMode),
+        help="Whether the release is served; the configuration says it, too.",
+    )
     parsed = parser.parse_args(arguments)
-    return run_program(lambda write: retrain(parsed.config, parsed.set, Settings(), write))
+    return run_program(
+        lambda write: retrain(parsed.config, parsed.set, Settings(), write, fresh=parsed.fresh, promote=parsed.promote),
+        "interrupted; the same command goes on with it",
+    )
 
 
 if __name__ == "__main__":

@@ -1,92 +1,187 @@
-"""Boosted trees grown by Ray Train: the library's boosting on one or several workers, for panels beyond one machine.
+"""Boosted trees of all symbols, grown by Ray Train: the library's boosting on one or several workers.
 
-Each worker holds its share of the examples only; histograms and the validation loss are added up over all of them.
-A run that lost a worker grows its trees again, from the first.
+Each worker takes its share of the examples from the panel in the object store, one horizon of one fold at a time;
+histograms and the validation loss are added up over all of them. While the next fold is growing, a task forecasts with
+the trees of the last one. A fold's trees are a checkpoint: they are not grown again, whoever dies.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.xgboost
+from threadpoolctl import threadpool_limits
 
-from cluster.train_runs import in_background, set_environment
-from swiftbolt.errors import ModelError
-from swiftbolt.folds import Fold
-from swiftbolt.models.boosted_trees import BoostedTrees, BoostingJob, GrownTrees, grow
+from cluster.storage import RunStorage
+from cluster.train_runs import Files, Keep, Mark, TrainRun
+from swiftbolt.errors import SwiftBoltError
+from swiftbolt.evaluation.outcomes import unit_ids
+from swiftbolt.evaluation.recipe import Recipe
+from swiftbolt.evaluation.units import OnOutcome, Outcome, Unit
+from swiftbolt.models.base import forecast_as_known
+from swiftbolt.models.boosted_trees import BoostedTrees, BoostedTreesConfig
 from swiftbolt.panel import Panel
-
-_WORKER_FAILURES = 3
+from swiftbolt.processes import Meter
+from swiftbolt.windows import fold_origins
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayTreesTrainer:
-    """Fits a pooled ``BoostedTrees`` whose trees are grown by Ray Train's workers.
+    """Fits pooled ``BoostedTrees`` on many folds, in one run of Ray Train, and forecasts with them in tasks.
 
     One worker gives the very trees that growing in-process gives. Several sample rows each from its own share, and a
     leaf's quantile is the mean of theirs: such trees differ from the others about as much as those of another seed do.
 
     Attributes:
-        num_workers: processes that share the examples.
-        cpus_per_worker: CPUs reserved for each; no fewer than the model's ``threads``.
-        storage_path: folder that all nodes see.
-        run_name: folder within it.
+        num_workers: processes that share the examples; (least, most) lets them come and go, and a fold is then grown
+            again.
+        cpus_per_worker: CPUs reserved for each, and for a task that forecasts; no fewer than the model's ``threads``.
+        storage: where trees are kept.
+        run_name: folder within it. The name of a run that died takes it up again.
     """
 
-    num_workers: int
+    num_workers: int | tuple[int, int]
     cpus_per_worker: float
-    storage_path: Path
+    storage: RunStorage
     run_name: str
 
-    def fit(self, model: BoostedTrees, panel: Panel, fold: Fold, *, seed: int) -> None:
-        """See ``BoostedTrees.fit_by`` for what else is raised.
+    def outcomes(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
+        """What ``run_unit`` would leave of each of ``units``, in their order; a fold that fails is its own failure.
 
         Raises:
-            ValueError: the model's symbols are fitted apart, or it asks for more threads than a worker has CPUs.
-            ModelError: workers were lost more than three times.
+            ValueError: a unit is of one symbol or another model, or the trees ask for more threads than a worker has
+                CPUs.
+            EnvironmentFault: the storage cannot be read or written.
+            ModelError: workers were lost too often.
         """
-        if model.scope == "symbol":
-            raise ValueError("symbols fitted apart are spread over tasks, not over the workers of one fit")
-        if model.config.threads > max(1.0, self.cpus_per_worker):
+        if any(unit.symbol is not None or unit.model != BoostedTrees.name for unit in units):
+            raise ValueError("only trees of all symbols are grown here: other units are spread over trials")
+        if not units:
+            return []
+        if _config(recipe).threads > max(1.0, self.cpus_per_worker):
             raise ValueError(f"the trees ask for more threads than the {self.cpus_per_worker:g} CPUs of a worker")
-        model.fit_by(self._grow_all, panel, fold, seed=seed)
+        pieces = [self._piece(panel, name, unit) for name, unit in zip(unit_ids(recipe, units), units, strict=True)]
+        unit_of = dict(zip(pieces, units, strict=True))
+        run = TrainRun.of(self.storage, self.run_name, unit_of)
+        work = _Forecasting(panel, recipe, self.cpus_per_worker, on_done)
+        run.follow(
+            lambda: self._trainer(work.panel, recipe, run, unit_of).fit(),
+            lambda piece, mark: work.begin(unit_of[piece], mark, run.files(piece)),
+            work.look,
+        )
+        work.finish()
+        return [work.outcomes[unit.key] for unit in units]
 
-    def _grow_all(self, jobs: Iterable[BoostingJob]) -> list[GrownTrees]:
-        """One run grows all jobs one after another, because starting workers costs seconds."""
-        set_environment()
-        # Shares are stored one job at a time, so that this process never holds the examples of two.
-        shares = [[ray.put(job.share(rank, self.num_workers)) for rank in range(self.num_workers)] for job in jobs]
-        try:
-            result = in_background(self._trainer(shares).fit).result()
-        except ray.train.TrainingFailedError as exc:
-            raise ModelError(f"Ray Train gave up after losing workers {_WORKER_FAILURES + 1} times: {exc}") from exc
-        grown: list[GrownTrees] = result.return_value
-        return grown
-
-    def _trainer(self, shares: list[list[ray.ObjectRef[BoostingJob]]]) -> ray.train.xgboost.XGBoostTrainer:
+    def _trainer(
+        self, panel: ray.ObjectRef[Panel], recipe: Recipe, run: TrainRun, unit_of: Mapping[str, Unit]
+    ) -> ray.train.xgboost.XGBoostTrainer:
         return ray.train.xgboost.XGBoostTrainer(
-            _grow_shares,  # type: ignore[arg-type]  # declared as returning nothing; Result.return_value says otherwise
-            train_loop_config={"shares": shares},
+            _grow_units,
+            train_loop_config={"panel": panel, "recipe": recipe, "run": run, "unit_of": dict(unit_of)},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=self.num_workers, resources_per_worker={"CPU": self.cpus_per_worker}
+                num_workers=self.num_workers,  # type: ignore[arg-type]  # mypy sees the one of Train V1
+                resources_per_worker={"CPU": self.cpus_per_worker},
             ),
-            run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # mypy sees the one of Train V1
-                name=self.run_name,
-                storage_path=str(self.storage_path),
-                failure_config=ray.train.FailureConfig(max_failures=_WORKER_FAILURES),
-                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-            ),
+            run_config=run.config(),
         )
 
+    def _piece(self, panel: Panel, unit_id: str, unit: Unit) -> str:
+        """Names a unit by all that its trees depend on."""
+        identity = json.dumps([unit_id, panel.spec_hash, panel.data_hash, self.num_workers])
+        return f"{unit.model}_{unit.fold.index:02d}_{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
-def _grow_shares(config: dict[str, Any]) -> list[GrownTrees]:
-    """What each worker does: grow every job's trees from its share, in step with the others."""
-    logging.getLogger().setLevel(logging.WARNING)
-    rank = ray.train.get_context().get_world_rank()
-    return [grow(ray.get(shares[rank])) for shares in config["shares"]]
+
+def _grow_units(config: dict[str, Any]) -> None:
+    """What each worker does."""
+    run: TrainRun = config["run"]
+    recipe: Recipe = config["recipe"]
+    unit_of: dict[str, Unit] = config["unit_of"]
+    panel: Panel = ray.get(config["panel"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+
+    def grow(piece: str, _stood: Files | None, _keep: Keep) -> Mapping[str, bytes]:
+        unit, model = unit_of[piece], BoostedTrees(_config(recipe))
+        seed = recipe.seed_of(unit.model, unit.fold.index)
+        model.fit_share(panel, unit.fold, seed=seed, rank=rank, world_size=world_size)
+        return model.dump()
+
+    run.work_through(grow)
+
+
+@dataclass
+class _Forecasting:
+    """Tasks that forecast with grown trees, while others grow."""
+
+    values: Panel
+    recipe: Recipe
+    cpus: float
+    on_done: OnOutcome
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.panel = ray.put(self.values)
+        self._running: dict[ray.ObjectRef[Outcome], tuple[Unit, Mark]] = {}
+
+    def begin(self, unit: Unit, mark: Mark, files: Files) -> None:
+        """Start on a unit whose trees are grown, or take note that they could not be."""
+        if mark.failure is not None:
+            self._end(Outcome(unit=unit, forecasts=None, failure=mark.failure), mark)
+            return
+        task = _forecast.options(num_cpus=self.cpus).remote(self.panel, self.recipe, unit, files)
+        self._running[task] = unit, mark
+
+    def look(self) -> None:
+        """Take in what has ended, without waiting."""
+        if not self._running:
+            return
+        ended, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for task in ended:
+            unit, mark = self._running.pop(task)
+            try:
+                outcome = ray.get(task)
+            except ray.exceptions.RayError as exc:  # of one fold: a bug, or a worker that died again and again
+                reason = str(exc).strip().splitlines()[-1]
+                outcome = Outcome(unit=unit, forecasts=None, failure=f"its forecasts could not be made: {reason}")
+            self._end(outcome, mark)
+
+    def finish(self) -> None:
+        """Take in the rest, each as it ends."""
+        while self._running:
+            ray.wait(list(self._running), num_returns=1)
+            self.look()
+
+    def _end(self, outcome: Outcome, mark: Mark) -> None:
+        outcome = replace(outcome, cost=mark.cost + outcome.cost, attempts=mark.attempts)
+        self.outcomes[outcome.unit.key] = outcome
+        self.on_done(outcome)
+
+
+@ray.remote
+def _forecast(panel: Panel, recipe: Recipe, unit: Unit, files: Files) -> Outcome:
+    """What is left of ``run_unit`` once the trees are grown."""
+    with Meter() as meter, threadpool_limits(limits=1):
+        try:
+            model = BoostedTrees.restore(_config(recipe), files)
+            outcome = Outcome(
+                unit=unit,
+                forecasts=forecast_as_known(model, panel, fold_origins(panel, unit.fold)),
+                files=files if unit.fold.is_live else {},
+                importance=model.importance(),
+            )
+        except SwiftBoltError as exc:
+            outcome = Outcome(unit=unit, forecasts=None, failure=str(exc))
+    return replace(outcome, cost=meter.cost)
+
+
+def _config(recipe: Recipe) -> BoostedTreesConfig:
+    config = recipe.config_of(BoostedTrees.name)
+    assert isinstance(config, BoostedTreesConfig)
+    return config

@@ -12,7 +12,19 @@ from swiftbolt import __version__
 from swiftbolt.console import note, print_line
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.exit_codes import INTERRUPTED, exit_code, one_line
-from swiftbolt.verbs import certify, evaluation, features, ingest, local, machine, releases, sweeps, trials, vendors
+from swiftbolt.verbs import (
+    certify,
+    evaluation,
+    features,
+    ingest,
+    local,
+    machine,
+    releases,
+    runs,
+    sweeps,
+    trials,
+    vendors,
+)
 
 # Verbs in the order of --help. A new one is a function under verbs/ and a line here.
 VERBS: tuple[Callable[..., None], ...] = (
@@ -26,7 +38,6 @@ VERBS: tuple[Callable[..., None], ...] = (
     certify.certify,
     trials.trials,
     machine.retrain,
-    releases.runs,
     releases.releases,
     releases.promote,
     releases.rollback,
@@ -38,7 +49,7 @@ VERBS: tuple[Callable[..., None], ...] = (
 # Verbs that hand what they do not know to the program they start.
 PASSING_ON: tuple[Callable[..., None], ...] = (machine.serve,)
 # Verbs with verbs of their own.
-GROUPS: dict[str, typer.Typer] = {"sweep": sweeps.sweep}
+GROUPS: dict[str, typer.Typer] = {"sweep": sweeps.sweep, "runs": runs.runs}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 for verb in VERBS:

@@ -20,6 +20,7 @@ SwiftBoltError
 │   ├── DidNotConverge        an optimiser stopped short
 │   └── ArtifactMismatch      an artifact was made for other features, or its bytes changed
 ├── EnvironmentFault          the machine is not as needed: a port taken, another demo running
+│   └── LeaseLost             another program has taken over what this one was doing
 └── ServingError
     ├── NoRelease             nothing has been promoted yet
     ├── NoForecast            the release has none for that symbol or model
@@ -139,6 +140,10 @@ class ArtifactMismatch(ModelError):
 
 class EnvironmentFault(SwiftBoltError):
     """The machine is not as needed; the message names the remedy."""
+
+
+class LeaseLost(EnvironmentFault):
+    """Another program has taken over what this one was doing, and this one must not go on."""
 
 
 class ServingError(SwiftBoltError):

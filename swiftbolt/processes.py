@@ -1,18 +1,88 @@
-"""Independent pieces of work spread over processes of this machine."""
+"""Independent pieces of work spread over processes of this machine, and what a piece of work took."""
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from swiftbolt.errors import EnvironmentFault
 
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What work took; part of no result.
+
+    Attributes:
+        seconds: wall time.
+        cpu_seconds: of all threads of its processes.
+        peak_mb: highest resident memory of a process, in MB (10**6 bytes), with what it shares.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both, one after the other: times add up, of the peaks the higher counts."""
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            peak_mb=max(self.peak_mb, other.peak_mb),
+        )
+
+
+NO_COST = Cost()
+
+
+class Meter:
+    """Measures the work of a ``with`` block of this process; meters do not nest.
+
+    Attributes:
+        cost: of the block, once it has ended.
+    """
+
+    cost: Cost = NO_COST
+
+    def __enter__(self) -> Self:
+        _forget_peak()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.cost = Cost(
+            seconds=time.perf_counter() - self._wall,
+            cpu_seconds=time.process_time() - self._cpu,
+            peak_mb=_peak_bytes() / 1e6,
+        )
+
+
+def _forget_peak() -> None:
+    """Let the kernel begin anew; where it cannot, a peak is that of the process since its start."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
+    except (OSError, IndexError):  # not Linux
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return highest if sys.platform == "darwin" else 1024 * highest
 
 
 def spread(

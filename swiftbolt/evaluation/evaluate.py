@@ -41,12 +41,16 @@ from swiftbolt.universe import Universe, is_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """An evaluation with every file read and checked, before any data is."""
+    """An evaluation with every file read and checked, before any data is.
 
-    config: EvaluateConfig
+    Attributes:
+        workers: processes that fit models and train networks.
+    """
+
     recipe: Recipe
     universe: Universe
     backdrop: Backdrop = NO_BACKDROP
+    workers: int = 1
 
     @classmethod
     def read(cls, path: Path, overrides: tuple[str, ...] = ()) -> Plan:
@@ -60,10 +64,10 @@ class Plan:
         universe_path = beside(path, config.universe)
         universe = load_config(universe_path, Universe)
         return cls(
-            config=config,
             recipe=Recipe.read(config, path),
             universe=universe,
             backdrop=Backdrop.read(universe.market, universe.vix, universe_path.parent),
+            workers=config.workers,
         )
 
 
@@ -120,7 +124,7 @@ def evaluate(
     market = backdrop.market or market_of(plan.universe, bars, short)
     panel = build_panel(bars, actions, findings, market=market, vix=backdrop.vix)
     folds = make_folds(panel.sessions, plan.recipe.folds, start=start, burn_in=True)
-    workers = plan.config.workers
+    workers = plan.workers
     result = walk_forward(
         panel,
         folds,

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from swiftbolt.config import Strict, load_config
+from swiftbolt.config import Strict, load_config, parse_config
 from swiftbolt.ensemble.weights import EnsembleConfig
 from swiftbolt.errors import ConfigError
 from swiftbolt.folds import FoldConfig
 from swiftbolt.forecast import MODELS
-from swiftbolt.models.registry import NETWORKS, read_model_config
+from swiftbolt.models.registry import NETWORKS, config_class, read_model_config
 from swiftbolt.universe import Universe
 
 BASELINES: tuple[str, ...] = ("naive", "naive_drift")
@@ -45,9 +45,22 @@ class RecipeConfig(Strict):
     @field_validator("models")
     @classmethod
     def _known(cls, value: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
-        unknown = sorted(set(value) - set(MODELS))
-        if unknown:
-            raise ValueError(f"no model {', '.join(unknown)}; known are {', '.join(MODELS)}")
+        _require_known(value)
+        return value
+
+
+class RecordedRecipe(Strict):
+    """What ``Recipe.to_json`` leaves in a run's record."""
+
+    folds: FoldConfig
+    models: dict[str, dict[str, Any]] = Field(min_length=1)
+    ensemble: EnsembleConfig
+    seed: int
+
+    @field_validator("models")
+    @classmethod
+    def _known(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        _require_known(value)
         return value
 
 
@@ -84,10 +97,27 @@ class Recipe:
                 overrides = tuple(f"{key}={json.dumps(value)}" for key, value in entry.set.items())
                 models[name] = read_model_config(name, beside(file, entry.config), overrides)
         ensemble = load_config(beside(file, config.ensemble), EnsembleConfig)
-        unweighted = [name for name in models if name not in ensemble.prior]
-        if unweighted:
-            raise ConfigError(str(beside(file, config.ensemble)), "prior", f"has no weight for {', '.join(unweighted)}")
+        _require_weights(models, ensemble, str(beside(file, config.ensemble)), "prior")
         return cls(folds=config.folds, models=models, ensemble=ensemble, seed=config.seed)
+
+    @classmethod
+    def from_json(cls, recorded: Mapping[str, Any], source: str) -> Recipe:
+        """What ``to_json`` made of it, whatever order its keys have come back in.
+
+        Args:
+            source: where it was recorded, such as ``run retrain-20261122-143000-ab12``.
+
+        Raises:
+            ConfigError: this code does not know a model or a key of it, or lacks one.
+        """
+        known = parse_config(recorded, RecordedRecipe, source)
+        models = {
+            name: parse_config(known.models[name], config_class(name), f"{source}: {name}")
+            for name in MODELS
+            if name in known.models
+        }
+        _require_weights(models, known.ensemble, source, "ensemble.prior")
+        return cls(folds=known.folds, models=models, ensemble=known.ensemble, seed=known.seed)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -120,6 +150,18 @@ class Recipe:
             "ensemble": self.ensemble.model_dump(mode="json"),
             "seed": self.seed,
         }
+
+
+def _require_known(names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(MODELS))
+    if unknown:
+        raise ValueError(f"no model {', '.join(unknown)}; known are {', '.join(MODELS)}")
+
+
+def _require_weights(names: Iterable[str], ensemble: EnsembleConfig, file: str, key: str) -> None:
+    unweighted = [name for name in names if name not in ensemble.prior]
+    if unweighted:
+        raise ConfigError(file, key, f"has no weight for {', '.join(unweighted)}")
 
 
 def beside(file: Path, path: Path) -> Path:

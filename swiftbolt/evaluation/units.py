@@ -6,23 +6,23 @@ an executor decides where it runs.
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
+from swiftbolt.evaluation.unit_keys import unit_key
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import Forecasts
 from swiftbolt.models.base import forecast_as_known
 from swiftbolt.models.explanations import Explaining, Importance
 from swiftbolt.models.registry import build_model
 from swiftbolt.panel import Panel
-from swiftbolt.processes import spread
+from swiftbolt.processes import NO_COST, Cost, Meter, spread
 from swiftbolt.windows import fold_origins
 
 
@@ -37,7 +37,7 @@ class Unit:
     @property
     def key(self) -> str:
         """Name of the unit in ledgers and logs."""
-        return f"{self.model}/{self.symbol or 'universe'}/{'live' if self.fold.is_live else self.fold.index}"
+        return unit_key(self.model, self.symbol, "live" if self.fold.is_live else self.fold.index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,8 @@ class Outcome:
         files: the fitted model's ``dump`` where the fold is live, else empty.
         importance: of its features, by horizon, where the model tells it.
         failure: None, or a sentence.
-        seconds: wall time; not part of any result.
+        cost: what it took.
+        attempts: how often it was begun.
     """
 
     unit: Unit
@@ -58,7 +59,8 @@ class Outcome:
     importance: dict[int, Importance] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: str | None = None
-    seconds: float = 0.0
+    cost: Cost = NO_COST
+    attempts: int = 1
 
 
 OnOutcome = Callable[[Outcome], None]
@@ -90,7 +92,12 @@ def plan_units(panel: Panel, recipe: Recipe, folds: Sequence[Fold]) -> list[Unit
 
 def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
     """Fit and forecast; whatever goes wrong becomes the outcome's ``failure``."""
-    started = time.perf_counter()
+    with Meter() as meter:
+        outcome = _fit_and_forecast(panel, recipe, unit)
+    return replace(outcome, cost=meter.cost)
+
+
+def _fit_and_forecast(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
     try:
         with threadpool_limits(limits=1):
             own = panel if unit.symbol is None else panel.select([unit.symbol])
@@ -99,22 +106,20 @@ def run_unit(panel: Panel, recipe: Recipe, unit: Unit) -> Outcome:
             # one fit of the whole universe gives.
             model.fit(own, unit.fold, seed=recipe.seed_of(unit.model, unit.fold.index))
             forecasts = forecast_as_known(model, own, fold_origins(own, unit.fold))
-            files = model.dump() if unit.fold.is_live else {}
-            importance = model.importance() if isinstance(model, Explaining) else {}
+            return Outcome(
+                unit=unit,
+                forecasts=forecasts,
+                files=model.dump() if unit.fold.is_live else {},
+                importance=model.importance() if isinstance(model, Explaining) else {},
+                notes=tuple(model.notes),
+            )
     except SwiftBoltError as exc:
-        return Outcome(unit=unit, forecasts=None, failure=str(exc), seconds=time.perf_counter() - started)
+        return Outcome(unit=unit, forecasts=None, failure=str(exc))
     except Exception as exc:  # noqa: BLE001 - one symbol's bug must not stop a universe; the reason is kept and shown
         place = traceback.extract_tb(exc.__traceback__)[-1]
-        reason = f"{type(exc).__name__}: {exc} ({place.name}, line {place.lineno})"
-        return Outcome(unit=unit, forecasts=None, failure=reason, seconds=time.perf_counter() - started)
-    return Outcome(
-        unit=unit,
-        forecasts=forecasts,
-        files=files,
-        importance=importance,
-        notes=tuple(model.notes),
-        seconds=time.perf_counter() - started,
-    )
+        return Outcome(
+            unit=unit, forecasts=None, failure=f"{type(exc).__name__}: {exc} ({place.name}, line {place.lineno})"
+        )
 
 
 class SerialExecutor:

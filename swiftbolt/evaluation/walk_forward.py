@@ -24,7 +24,7 @@ import polars as pl
 from swiftbolt.bars import Bars
 from swiftbolt.ensemble.conformal import follow
 from swiftbolt.ensemble.weights import ENSEMBLE, EnsembleState, combine, fit_ensemble
-from swiftbolt.errors import InsufficientHistory, ModelError, SwiftBoltError
+from swiftbolt.errors import InsufficientHistory, ModelError
 from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.evaluation.units import Executor, Outcome, Unit, plan_units
 from swiftbolt.folds import Fold, SessionRange
@@ -298,15 +298,17 @@ def _train_networks(
         return {}, {}
     key_of = {(job.name, job.fold.index): Unit(model=job.name, fold=job.fold, symbol=None).key for job in jobs}
     progress.planned("networks", list(key_of.values()))
-    try:
-        trained = trainer.train(panel, jobs, lambda job: progress.done("networks", key_of[job.name, job.fold.index]))
-    except SwiftBoltError as exc:
-        return {}, {key: str(exc) for key in key_of.values()}
-    fitted: dict[tuple[str, int], _Fitted] = {
-        (job.name, job.fold.index): _network_forecasts(panel, job, weights)
-        for job, weights in zip(jobs, trained, strict=True)
-    }
-    return fitted, {}
+    trained = trainer.train(
+        panel, jobs, lambda job, failure: progress.done("networks", key_of[job.name, job.fold.index], failure)
+    )
+    fitted: dict[tuple[str, int], _Fitted] = {}
+    failures: dict[str, str] = {}
+    for job, result in zip(jobs, trained, strict=True):
+        if isinstance(result, str):
+            failures[key_of[job.name, job.fold.index]] = result
+        else:
+            fitted[job.name, job.fold.index] = _network_forecasts(panel, job, result)
+    return fitted, failures
 
 
 def _job(name: NetworkName, fold: Fold, recipe: Recipe) -> TrainingJob:

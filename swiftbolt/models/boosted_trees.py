@@ -5,14 +5,13 @@ shares. Boosting starts from the training range's own quantiles of that target: 
 the forecast is a sensible unconditional one, and every tree has to earn its place on the validation
 range. One booster per horizon holds all seven quantiles.
 
-What is grown is described by ``BoostingJob``s, so that it can be grown here or, by the shares of several
-workers, elsewhere (``cluster.trees``).
+Several workers can grow the trees together, each from its share of the rows (``fit_share``, ``cluster.trees``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -67,17 +66,10 @@ class Examples:
     features_NF: NDArray[np.float32]
     target_N: Float64
 
-    def share(self, rank: int, world_size: int) -> Examples:
-        """Every ``world_size``-th example: neighbouring sessions of a symbol go to different workers."""
-        return Examples(
-            features_NF=np.ascontiguousarray(self.features_NF[rank::world_size]),
-            target_N=self.target_N[rank::world_size],
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class BoostingJob:
-    """All that one horizon's trees depend on.
+    """All that one horizon's trees depend on, or a worker's share of it.
 
     Attributes:
         start_Q: quantiles of the scaled return where boosting starts.
@@ -91,10 +83,6 @@ class BoostingJob:
     train: Examples
     held: Examples
 
-    def share(self, rank: int, world_size: int) -> BoostingJob:
-        """What one of several workers holds of it."""
-        return replace(self, train=self.train.share(rank, world_size), held=self.held.share(rank, world_size))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrownTrees:
@@ -102,10 +90,6 @@ class GrownTrees:
 
     ubj: bytes
     loss: float
-
-
-GrowAll = Callable[[Iterable[BoostingJob]], list[GrownTrees]]
-"""Grows the trees of every job, in order. Jobs are large: they come one at a time and need not be kept."""
 
 
 def grow(job: BoostingJob) -> GrownTrees:
@@ -142,11 +126,6 @@ def grow(job: BoostingJob) -> GrownTrees:
     )
     best = booster[: booster.best_iteration + 1]
     return GrownTrees(ubj=bytes(best.save_raw("ubj")), loss=2.0 * float(booster.best_score))
-
-
-def grow_here(jobs: Iterable[BoostingJob]) -> list[GrownTrees]:
-    """A ``GrowAll`` in this process."""
-    return [grow(job) for job in jobs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,25 +185,30 @@ class BoostedTrees(Model):
         return self.config.scope
 
     def fit(self, panel: Panel, fold: Fold, *, seed: int) -> None:
-        """Fit every horizon on the fold, in this process; see ``fit_by``."""
-        self.fit_by(grow_here, panel, fold, seed=seed)
+        """Fit every horizon on the fold, in this process; see ``fit_share``."""
+        self.fit_share(panel, fold, seed=seed, rank=0, world_size=1)
 
-    def fit_by(self, grow_all: GrowAll, panel: Panel, fold: Fold, *, seed: int) -> None:
-        """Fit every horizon on the fold, by whoever grows the trees.
+    def fit_share(self, panel: Panel, fold: Fold, *, seed: int, rank: int, world_size: int) -> None:
+        """Fit every horizon on the fold, as one of several workers within a communicator, who all end as equal models.
+
+        Args:
+            rank, world_size: the trees are grown from every ``world_size``-th row, so that neighbouring sessions of a
+                symbol go to different workers.
 
         Raises:
             InsufficientHistory: fewer than ``min_rows`` training rows or no validation row; with several
                 symbols fitted apart, those too short are noted and left out, unless all are.
         """
         self._spec_hash = panel.spec_hash
+        share = slice(rank, None, world_size)
         if self.scope == "universe":
             who = panel.symbols[0] if len(panel.symbols) == 1 else f"a pool of {len(panel.symbols)} symbols"
-            self._trees = {"": self._fit_pool(grow_all, panel, fold, seed, who)}
+            self._trees = {"": self._fit_pool(panel, fold, seed, who, share)}
             return
         self._trees, too_short = {}, []
         for symbol in panel.symbols:
             try:
-                self._trees[symbol] = self._fit_pool(grow_all, panel.select([symbol]), fold, seed, symbol)
+                self._trees[symbol] = self._fit_pool(panel.select([symbol]), fold, seed, symbol, share)
             except InsufficientHistory as exc:
                 too_short.append(exc)
         if not self._trees:
@@ -236,7 +220,7 @@ class BoostedTrees(Model):
         pools = self._trees.values()
         return {horizon: mean_importance([trees[horizon].importance for trees in pools]) for horizon in HORIZONS}
 
-    def _fit_pool(self, grow_all: GrowAll, panel: Panel, fold: Fold, seed: int, who: str) -> dict[int, HorizonTrees]:
+    def _fit_pool(self, panel: Panel, fold: Fold, seed: int, who: str, share: slice) -> dict[int, HorizonTrees]:
         sigma_R = panel_volatility(panel)
         usable_R = np.isfinite(sigma_R) & np.isfinite(panel.features_RF).all(axis=1)
         rows_B, y_BH = train_rows(panel, fold)
@@ -252,20 +236,12 @@ class BoostedTrees(Model):
             every = max(1, horizon // GROWN_ROWS_A_HORIZON)
             grown_from = train[0][::every], train[1][::every]
             parts.append((uncrossed(np.quantile(train[1], LEVELS)), grown_from, held))
-        grown = grow_all(
-            BoostingJob(
-                config=self.config,
-                seed=seed,
-                start_Q=start_Q,
-                train=Examples(features_NF=panel.features_RF[train[0]], target_N=train[1]),
-                held=Examples(features_NF=panel.features_RF[held[0]], target_N=held[1]),
-            )
-            for start_Q, train, held in parts
-        )
-        return {
-            horizon: self._kept(panel, start_Q, held, trees)
-            for horizon, (start_Q, _, held), trees in zip(HORIZONS, parts, grown, strict=True)
-        }
+        trees = {}
+        for horizon, (start_Q, train, held) in zip(HORIZONS, parts, strict=True):
+            mine = {"train": _examples(panel, train, share), "held": _examples(panel, held, share)}
+            grown = grow(BoostingJob(config=self.config, seed=seed, start_Q=start_Q, **mine))
+            trees[horizon] = self._kept(panel, start_Q, held, grown)
+        return trees
 
     def _kept(self, panel: Panel, start_Q: Float64, held: Labelled, grown: GrownTrees) -> HorizonTrees:
         """The trees, unless none at all are better in validation: XGBoost knows only models of one round or more."""
@@ -401,6 +377,11 @@ def _labelled(rows_B: Rows, y_B: Float64, horizon: int, sigma_R: Float64, usable
     good_B = usable_R[rows_B] & np.isfinite(y_B)
     rows_N = rows_B[good_B]
     return rows_N, y_B[good_B] / (sigma_R[rows_N] * np.sqrt(horizon))
+
+
+def _examples(panel: Panel, labelled: Labelled, share: slice) -> Examples:
+    rows_N, target_N = labelled
+    return Examples(features_NF=panel.features_RF[rows_N[share]], target_N=target_N[share])
 
 
 def _symbols(panel: Panel, rows_N: Rows) -> NDArray[np.str_]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from swiftbolt.config import Strict
-from swiftbolt.errors import ArtifactMismatch, ModelError
+from swiftbolt.errors import ArtifactMismatch, ModelError, SwiftBoltError
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import Model, Scope
@@ -32,7 +32,9 @@ __all__ = [
     "NetworkConfig",
     "NetworkTrainer",
     "NeuralForecaster",
+    "OnTrained",
     "ProcessTrainer",
+    "Trained",
     "TrainedNetwork",
     "TrainingJob",
 ]
@@ -45,13 +47,18 @@ FORECAST_THREADS = 1
 FORECAST_DEVICE = torch.device("cpu")
 
 
+Trained = TrainedNetwork | str
+"""A network, or why there is none."""
+
+OnTrained = Callable[[TrainingJob, str | None], None]
+"""Told of a job that ended, and why it failed, if it did."""
+
+
 class NetworkTrainer(Protocol):
     """Trains networks, somewhere."""
 
-    def train(
-        self, panel: Panel, jobs: Sequence[TrainingJob], on_done: Callable[[TrainingJob], None]
-    ) -> list[TrainedNetwork]:
-        """Train every job on ``panel``; networks come in the order of ``jobs``.
+    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
+        """Train every job on ``panel``, in the order of ``jobs``; one that fails does not stop the others.
 
         Args:
             on_done: called in the caller's thread after each job, in whatever order they end.
@@ -62,14 +69,12 @@ class NetworkTrainer(Protocol):
 class InProcessTrainer:
     """Trains one job after another in this process."""
 
-    def train(
-        self, panel: Panel, jobs: Sequence[TrainingJob], on_done: Callable[[TrainingJob], None]
-    ) -> list[TrainedNetwork]:
+    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
         """See ``NetworkTrainer``."""
         trained = []
         for job in jobs:
-            trained.append(train_network(panel, job))
-            on_done(job)
+            trained.append(_train(panel, job))
+            on_done(job, _failure(trained[-1]))
         return trained
 
 
@@ -79,19 +84,26 @@ class ProcessTrainer:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def train(
-        self, panel: Panel, jobs: Sequence[TrainingJob], on_done: Callable[[TrainingJob], None]
-    ) -> list[TrainedNetwork]:
+    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
         """See ``NetworkTrainer``.
 
         Raises:
             EnvironmentFault: a process was killed from outside.
         """
-        return spread(_train, panel, jobs, workers=self.workers, on_done=lambda job, _: on_done(job))
+        return spread(
+            _train, panel, jobs, workers=self.workers, on_done=lambda job, trained: on_done(job, _failure(trained))
+        )
 
 
-def _train(panel: Panel, job: TrainingJob) -> TrainedNetwork:
-    return train_network(panel, job)
+def _train(panel: Panel, job: TrainingJob) -> Trained:
+    try:
+        return train_network(panel, job)
+    except SwiftBoltError as exc:
+        return str(exc)
+
+
+def _failure(trained: Trained) -> str | None:
+    return trained if isinstance(trained, str) else None
 
 
 class NeuralForecaster(Model):

@@ -5,9 +5,33 @@ from __future__ import annotations
 from swiftbolt.settings import Settings
 from swiftbolt.store import embedded
 from swiftbolt.store.postgres import Store
-from swiftbolt.store.rows import ArtifactRow, ReleaseRow, RunRow, SymbolRow, TrialRow, UpsertCount
+from swiftbolt.store.rows import (
+    ArtifactRow,
+    LeaseRow,
+    ReleaseRow,
+    RunRow,
+    SymbolRow,
+    TrialRow,
+    UnitRow,
+    UnitState,
+    UnitTotal,
+    UpsertCount,
+)
 
-__all__ = ["Store", "resolve_url", "ArtifactRow", "ReleaseRow", "RunRow", "SymbolRow", "TrialRow", "UpsertCount"]
+__all__ = [
+    "Store",
+    "resolve_url",
+    "ArtifactRow",
+    "LeaseRow",
+    "ReleaseRow",
+    "RunRow",
+    "SymbolRow",
+    "TrialRow",
+    "UnitRow",
+    "UnitState",
+    "UnitTotal",
+    "UpsertCount",
+]
 
 
 def resolve_url(settings: Settings) -> str:

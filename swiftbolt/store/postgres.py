@@ -12,11 +12,13 @@ from swiftbolt.store.connection import Database
 from swiftbolt.store.coverage import CoverageOperations
 from swiftbolt.store.features import FeatureOperations
 from swiftbolt.store.findings import FindingOperations
+from swiftbolt.store.leases import LeaseOperations
 from swiftbolt.store.market import MarketOperations
 from swiftbolt.store.releases import ReleaseOperations
 from swiftbolt.store.runs import RunOperations
 from swiftbolt.store.statements import migrations, statement
 from swiftbolt.store.trials import TrialOperations
+from swiftbolt.store.units import UnitOperations
 from swiftbolt.store.users import UserOperations
 
 
@@ -26,6 +28,8 @@ class Store(
     CoverageOperations,
     FeatureOperations,
     RunOperations,
+    UnitOperations,
+    LeaseOperations,
     ReleaseOperations,
     TrialOperations,
     UserOperations,

@@ -424,7 +424,14 @@ ON CONFLICT (user_id) DO UPDATE SET settings = excluded.settings, updated_at = c
 
 -- name: insert_run
 -- A run begins.
-INSERT INTO runs (run, kind, config, started) VALUES (%(run)s, %(kind)s, %(config)s, %(started)s);
+INSERT INTO runs (run, kind, config, started, identity)
+VALUES (%(run)s, %(kind)s, %(config)s, %(started)s, %(identity)s);
+
+-- name: unfinished_run
+-- The newest run that was to make the same, where it did not end well.
+SELECT run, kind, state, done, failed, total, seconds, started, failures
+FROM (SELECT * FROM runs WHERE identity = %(identity)s ORDER BY started DESC, run DESC LIMIT 1) AS newest
+WHERE kind = %(kind)s AND state <> 'succeeded';
 
 -- name: progress_run
 -- How far a run has come.
@@ -440,14 +447,117 @@ UPDATE runs
 SET state = %(state)s,
     seconds = %(seconds)s,
     failures = %(failures)s,
+    receipt = coalesce(%(receipt)s, receipt),
     ended = started + make_interval(secs => %(seconds)s)
 WHERE run = %(run)s;
 
+-- name: run_config
+SELECT config FROM runs WHERE run = %(run)s;
+
+-- name: receipt
+-- What a run took and what came of it.
+SELECT receipt FROM runs WHERE run = %(run)s;
+
 -- name: runs
--- Newest first.
-SELECT run, kind, state, done, failed, total, seconds, started, failures
+-- Newest first. Lost is what nobody works on any more: its lease was not renewed for long, or is gone.
+SELECT
+    runs.run,
+    kind,
+    CASE
+        WHEN state = 'running' AND (
+            leases.renewed < clock_timestamp() - make_interval(secs => %(silent_s)s)
+            OR leases.name IS NULL AND identity IS NOT NULL
+        ) THEN 'lost'
+        ELSE state
+    END AS state,
+    done,
+    failed,
+    total,
+    seconds,
+    started,
+    failures
 FROM runs
-ORDER BY started DESC, run DESC;
+LEFT JOIN leases ON leases.run = runs.run
+ORDER BY started DESC, runs.run DESC;
+
+-- name: create_incoming_units
+CREATE TEMPORARY TABLE incoming_units (LIKE run_units) ON COMMIT DROP;
+
+-- name: copy_units
+COPY incoming_units (
+    run, symbol, model, fold, is_live, state, attempts, seconds, cpu_seconds, peak_mb, reason
+) FROM STDIN (FORMAT binary);
+
+-- name: plan_units
+-- What failed before is tried again, as if it had never been.
+INSERT INTO run_units AS held
+SELECT * FROM incoming_units ORDER BY run, symbol, model, fold
+ON CONFLICT (run, symbol, model, fold) DO UPDATE
+SET state = excluded.state,
+    attempts = excluded.attempts,
+    seconds = excluded.seconds,
+    cpu_seconds = excluded.cpu_seconds,
+    peak_mb = excluded.peak_mb,
+    reason = excluded.reason
+WHERE held.state = 'failed';
+
+-- name: finish_units
+-- What is done stays as it was done first.
+INSERT INTO run_units AS held
+SELECT * FROM incoming_units ORDER BY run, symbol, model, fold
+ON CONFLICT (run, symbol, model, fold) DO UPDATE
+SET state = excluded.state,
+    attempts = excluded.attempts,
+    seconds = excluded.seconds,
+    cpu_seconds = excluded.cpu_seconds,
+    peak_mb = excluded.peak_mb,
+    reason = excluded.reason
+WHERE held.state <> 'done';
+
+-- name: units
+SELECT run, symbol, model, fold, is_live, state, attempts, seconds, cpu_seconds, peak_mb, reason
+FROM run_units
+WHERE run = %(run)s AND (%(state)s::text IS NULL OR state = %(state)s)
+ORDER BY symbol, model, fold;
+
+-- name: unit_totals
+SELECT
+    model,
+    count(*) FILTER (WHERE state = 'waiting') AS waiting,
+    count(*) FILTER (WHERE state = 'done') AS done,
+    count(*) FILTER (WHERE state = 'failed') AS failed,
+    sum(attempts)::bigint AS attempts,
+    coalesce(sum(seconds), 0) AS seconds,
+    coalesce(sum(cpu_seconds), 0) AS cpu_seconds,
+    max(peak_mb) AS peak_mb
+FROM run_units
+WHERE run = %(run)s
+GROUP BY model
+ORDER BY model;
+
+-- name: take_lease
+-- One that is free, ours, that of a holder known to be dead, or silent for too long.
+INSERT INTO leases AS held (name, run, holder, taken, renewed)
+VALUES (%(name)s, %(run)s, %(holder)s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (name) DO UPDATE
+SET run = excluded.run,
+    holder = excluded.holder,
+    taken = CASE WHEN held.holder = excluded.holder THEN held.taken ELSE excluded.taken END,
+    renewed = excluded.renewed
+WHERE held.holder = excluded.holder
+    OR held.holder = %(instead_of)s
+    OR held.renewed < clock_timestamp() - make_interval(secs => %(silent_s)s);
+
+-- name: renew_lease
+UPDATE leases SET renewed = clock_timestamp() WHERE name = %(name)s AND holder = %(holder)s;
+
+-- name: release_lease
+DELETE FROM leases WHERE name = %(name)s AND holder = %(holder)s;
+
+-- name: leases
+SELECT name, run, holder, taken, renewed, extract(epoch FROM clock_timestamp() - renewed)::float8 AS silent_s
+FROM leases
+WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(run)s::text IS NULL OR run = %(run)s);
 
 -- name: insert_release
 -- The version counts up; one that failed to be published leaves a gap.
@@ -488,6 +598,10 @@ LEFT JOIN (
 WHERE (%(version)s::bigint IS NULL OR releases.version = %(version)s)
     AND (NOT %(only_active)s OR active.version IS NOT NULL)
 ORDER BY releases.version DESC;
+
+-- name: release_config
+-- What the run behind a release was asked to do.
+SELECT runs.config FROM releases JOIN runs USING (run) WHERE releases.version = %(version)s;
 
 -- name: lock_active_release
 -- Promotions and rollbacks happen one after the other; readers are not held up.

@@ -15,7 +15,10 @@ from swiftbolt.findings import Findings
 from swiftbolt.forecast import QUANTILE_COLUMNS
 from swiftbolt.trial import TrialSource, TrialState
 
-RunState = Literal["running", "succeeded", "failed"]
+RunState = Literal["running", "lost", "succeeded", "failed"]
+UnitState = Literal["waiting", "done", "failed"]
+
+LEASE_SILENT_S = 60.0  # of a lease not renewed for so long the holder is taken to be dead
 
 FORECAST_SCHEMA = {
     "symbol": pl.String(),
@@ -46,6 +49,18 @@ QUARANTINE_SCHEMA = {**BAR_SCHEMA, "fault": pl.String()}
 
 Answered = Mapping[str, tuple[date, date]]
 """First and last day, by symbol, for which a source has told all it knows."""
+
+UNIT_SCHEMA = {
+    "run": pl.String(),
+    "symbol": pl.String(),
+    "model": pl.String(),
+    "fold": pl.Int32(),
+    "is_live": pl.Boolean(),
+    "state": pl.String(),
+    "attempts": pl.Int32(),
+    **dict.fromkeys(("seconds", "cpu_seconds", "peak_mb"), pl.Float64()),
+    "reason": pl.String(),
+}
 
 SYMBOL_LENGTH = 64  # characters, as the migrations have it
 
@@ -80,7 +95,7 @@ class SymbolRow:
 class RunRow:
     """A run: how far it has come, of how many symbols, and why some failed.
 
-    ``seconds`` is None until it has ended; ``failures`` maps a symbol to its reason.
+    ``seconds`` is None until it has ended; ``failures`` maps a symbol to its reason. Lost is one whose driver vanished.
     """
 
     run: str
@@ -92,6 +107,49 @@ class RunRow:
     seconds: float | None
     started: datetime
     failures: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitRow:
+    """A fit of a run: one model on one fold for one symbol, or the ``universe``; figures are None until it ended."""
+
+    run: str
+    symbol: str
+    model: str
+    fold: int
+    is_live: bool
+    state: UnitState
+    attempts: int
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_mb: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitTotal:
+    """A run's fits of one model: how many in which state, attempts and times added up, the highest peak."""
+
+    model: str
+    waiting: int
+    done: int
+    failed: int
+    attempts: int
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseRow:
+    """Who holds a lease; ``silent_s`` is how many seconds ago it was renewed, by the database's clock."""
+
+    name: str
+    run: str | None
+    holder: str
+    taken: datetime
+    renewed: datetime
+    silent_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

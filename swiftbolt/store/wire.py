@@ -18,6 +18,7 @@ POSTGRES_TYPES = {
     pl.Int32(): "int4",
     pl.Int64(): "int8",
     pl.Float64(): "float8",
+    pl.Boolean(): "bool",
 }
 
 POSTGRES_EPOCH = 10_957  # days from 1970-01-01 to 2000-01-01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,28 @@ from swiftbolt.errors import ConfigError
 from swiftbolt.verbs.shared import AsJson, become
 
 
+class Promote(StrEnum):
+    """When a release is served from now on."""
+
+    NEVER = "never"
+    GATE = "gate"
+    ALWAYS = "always"
+
+
 def retrain(
     config: Annotated[Path, typer.Option(help="Retrain recipe, such as configs/retrain/demo.yaml.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value for this run.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where a run of the same recipe that died could go on.")
+    ] = False,
+    promote: Annotated[
+        Promote | None, typer.Option(help="Whether to serve the release; without it as the configuration says.")
+    ] = None,
 ) -> None:
-    """Train every model over a universe on Ray and leave a release; promoting it is a verb of its own."""
+    """Train every model over a universe on Ray and leave a release; a gate says whether it is served.
+
+    A run that died goes on when the same command is given again.
+    """
     if not config.is_file():
         raise ConfigError(str(config), "", "no such file")
     become(
@@ -25,6 +43,8 @@ def retrain(
         "--config",
         str(config),
         *(word for override in overrides or () for word in ("--set", override)),
+        *(("--fresh",) if fresh else ()),
+        *(("--promote", promote.value) if promote is not None else ()),
     )
 
 

@@ -1,16 +1,16 @@
-"""Verbs about what retrains left: runs, releases, promote, rollback, forecast."""
+"""Verbs about what retrains left: releases, promote, rollback, forecast."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from swiftbolt.console import note, print_json, print_line, print_table
 from swiftbolt.errors import ArtifactMismatch, ConfigError, NoForecast, NoRelease, NotFound
-from swiftbolt.verbs.shared import AsJson, open_store
+from swiftbolt.verbs.shared import HOW_TO_RETRAIN, AsJson, fields_of, open_store, show_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,28 +18,19 @@ if TYPE_CHECKING:
     from swiftbolt.models.explanations import Explanation
     from swiftbolt.store import ReleaseRow
 
-RUN_FIELDS = ("run", "kind", "state", "done", "failed", "total", "seconds")
 RELEASE_FIELDS = ("version", "run", "active", "release_digest", "origin", "created")
 SYMBOLS_NAMED = 20  # of a long list, in a message
-HOW_TO_RETRAIN = "swiftbolt retrain --config configs/retrain/demo.yaml"
-
-
-def runs(as_json: AsJson = False) -> None:
-    """List the retrains and sweeps and how far each has come."""
-    with open_store() as store:
-        rows = [_fields(run, RUN_FIELDS) for run in store.runs()]
-    _show(rows, as_json, f"no run yet; start one with: {HOW_TO_RETRAIN}")
 
 
 def releases(as_json: AsJson = False) -> None:
     """List the releases; the active one is served."""
     with open_store() as store:
-        rows = [_fields(release, RELEASE_FIELDS) for release in store.releases()]
+        rows = [fields_of(release, RELEASE_FIELDS) for release in store.releases()]
     if not as_json:  # a person compares the first digits, and reads minutes
         for row in rows:
             row["release_digest"] = row["release_digest"][:12]
             row["created"] = f"{row['created']:%Y-%m-%d %H:%M}"
-    _show(rows, as_json, f"no release yet; make one with: {HOW_TO_RETRAIN}")
+    show_rows(rows, as_json, f"no release yet; make one with: {HOW_TO_RETRAIN}")
 
 
 def promote(
@@ -196,21 +187,8 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_active(release: object, as_json: bool) -> None:
-    row = _fields(release, RELEASE_FIELDS)
+    row = fields_of(release, RELEASE_FIELDS)
     if as_json:
         print_json(row)
     else:
         print_line(f"release {row['version']} is active: run {row['run']}, forecasts from {row['origin']}")
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool, when_empty: str) -> None:
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(rows)
-    else:
-        note(when_empty)
-
-
-def _fields(row: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}

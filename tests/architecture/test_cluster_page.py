@@ -62,6 +62,8 @@ def check(words: list[str]) -> None:
 
 def check_click(command: Any, words: list[str]) -> None:
     while hasattr(command, "commands"):
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            break
         name, *words = words
         assert name in command.commands, f"no verb {name}"
         command = command.commands[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-CASES = ("features", "store", "arima", "xgboost", "networks")
+CASES = ("features", "store", "arima", "xgboost", "networks", "retrain", "capacity")
 # Half an hour and more: only when asked for by name.
 LONG_CASES = ("targets",)
 MODULES = {"xgboost": "xgboost_trees"}  # a module of a library's own name would hide it

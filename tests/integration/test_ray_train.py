@@ -7,19 +7,27 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.train
+from ray.train.torch import TorchTrainer
 from support.planted import planted_fold, planted_panel
+from support.s3 import s3_bucket
 
-from cluster.networks import RayNetworkTrainer
-from swiftbolt.errors import InsufficientHistory, SwiftBoltError
+from cluster.networks import RayNetworkTrainer, resumable
+from cluster.storage import RunStorage
+from cluster.train_runs import Files, Keep, Mark, TrainRun
 from swiftbolt.forecast import LEVELS
 from swiftbolt.models.lstm import LSTM, LSTMConfig
-from swiftbolt.models.networks import InProcessTrainer, NeuralForecaster, TrainedNetwork, TrainingJob
+from swiftbolt.models.networks import InProcessTrainer, NeuralForecaster, Trained, TrainedNetwork, TrainingJob
+from swiftbolt.models.training import train_network
+from swiftbolt.models.training_state import TrainingState, identity_of
 from swiftbolt.models.transformer import Transformer, TransformerConfig
+from swiftbolt.processes import Cost
 from swiftbolt.windows import outcomes
 
 pytestmark = pytest.mark.ray
@@ -39,14 +47,31 @@ def jobs(dropout: float, batch_size: int = 64) -> list[TrainingJob]:
     ]
 
 
-def trainer(folder: Path, workers: int) -> RayNetworkTrainer:
+def trainer(
+    root: Path | str, workers: int | tuple[int, int], on_cost: Callable[[TrainingJob, Cost, int], None] | None = None
+) -> RayNetworkTrainer:
+    asked = {} if on_cost is None else {"on_cost": on_cost}
     return RayNetworkTrainer(
-        num_workers=workers, cpus_per_worker=1, use_gpu="auto", storage_path=folder, run_name=f"networks-{workers}"
+        num_workers=workers,
+        cpus_per_worker=1,
+        use_gpu="auto",
+        storage=RunStorage.of(root, "run"),
+        run_name="networks",
+        **asked,
     )
 
 
-def ignore(job: TrainingJob) -> None:
+def ignore(job: TrainingJob, failure: str | None) -> None:
     pass
+
+
+def files_of(trained: list[Trained]) -> list[dict[str, bytes]]:
+    return [network_of(one).to_files() for one in trained]
+
+
+def network_of(trained: Trained) -> TrainedNetwork:
+    assert isinstance(trained, TrainedNetwork), trained
+    return trained
 
 
 def crps(model: NeuralForecaster, trained: TrainedNetwork) -> float:
@@ -59,49 +84,53 @@ def crps(model: NeuralForecaster, trained: TrainedNetwork) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of two sound jobs and an impossible one, on one worker."""
+    """What came of an impossible job and two sound ones, on one worker."""
 
-    folder: Path
-    told: list[str]
-    error: SwiftBoltError
+    trained: list[Trained]
+    told: list[tuple[str, str | None]]
+    costs: list[tuple[Cost, int]]
 
 
 @pytest.fixture(scope="module")
 def outcome(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Starting workers takes seconds, so three tests look at one run."""
-    folder = tmp_path_factory.mktemp("train")
-    told: list[str] = []
+    told: list[tuple[str, str | None]] = []
+    costs: list[tuple[Cost, int]] = []
     impossible = replace(jobs(dropout=0.0)[0], config=LSTMConfig(look_back=1000))
-    with pytest.raises(SwiftBoltError) as caught:
-        trainer(folder, workers=1).train(PANEL, [*jobs(dropout=0.2), impossible], lambda job: told.append(job.name))
-    return Outcome(folder / "networks-1", told, caught.value)
+    trained = trainer(
+        tmp_path_factory.mktemp("train"), workers=1, on_cost=lambda job, cost, attempts: costs.append((cost, attempts))
+    ).train(PANEL, [impossible, *jobs(dropout=0.2)], lambda job, failure: told.append((job.name, failure)))
+    return Outcome(trained, told, costs)
 
 
 def test_one_worker_gives_the_bytes_that_training_in_process_gives(outcome: Outcome) -> None:
-    for index, network in enumerate(InProcessTrainer().train(PANEL, jobs(dropout=0.2), ignore)):
-        written = {path.name: path.read_bytes() for path in (outcome.folder / f"job_{index:04d}").iterdir()}
-        assert written.pop("run.json")
-        assert written == network.to_files()
+    assert files_of(outcome.trained[1:]) == files_of(InProcessTrainer().train(PANEL, jobs(dropout=0.2), ignore))
 
 
-def test_each_finished_job_is_told_of(outcome: Outcome) -> None:
-    assert outcome.told == ["lstm", "transformer"]
+def test_an_impossible_job_fails_alone_and_says_why(outcome: Outcome) -> None:
+    reason = outcome.trained[0]
+    assert isinstance(reason, str)
+    assert "needs 1000 sessions, has 260" in reason
+    assert outcome.told == [("lstm", reason), ("lstm", None), ("transformer", None)]
 
 
-def test_an_error_of_the_library_arrives_as_itself(outcome: Outcome) -> None:
-    assert isinstance(outcome.error, InsufficientHistory)
-    assert "needs 1000 sessions, has 260" in str(outcome.error)
+def test_each_job_tells_what_it_took(outcome: Outcome) -> None:
+    assert [attempts for _, attempts in outcome.costs] == [1, 1, 1]
+    assert all(cost.seconds > 0 and cost.cpu_seconds > 0 for cost, _ in outcome.costs)
+    assert all(cost.peak_mb > 50 for cost, _ in outcome.costs)  # a process with torch
 
 
 def test_two_workers_give_the_same_networks_up_to_the_order_of_sums(ray_cluster: str, tmp_path: Path) -> None:
     two = trainer(tmp_path, workers=2).train(PANEL, jobs(dropout=0.0), ignore)
     one = InProcessTrainer().train(PANEL, jobs(dropout=0.0), ignore)
-    for job, together, alone in zip(jobs(dropout=0.0), two, one, strict=True):
+    both = list(zip(map(network_of, two), map(network_of, one), strict=True))
+    for job, (together, alone) in zip(jobs(dropout=0.0), both, strict=True):
         assert together.untrained_loss == pytest.approx(alone.untrained_loss, rel=1e-6)
         assert np.array(together.history) == pytest.approx(np.array(alone.history), rel=1e-4)
         model = {"lstm": LSTM, "transformer": Transformer}[job.name](job.config)
         assert crps(model, together) == pytest.approx(crps(model, alone), rel=1e-3)
-    assert all(np.allclose(two[0].weights[k], one[0].weights[k], atol=1e-3) for k in one[0].weights)
+    together, alone = both[0]
+    assert all(np.allclose(together.weights[name], alone.weights[name], atol=1e-3) for name in alone.weights)
 
 
 def test_more_threads_than_a_worker_has_cpus_are_refused(tmp_path: Path) -> None:
@@ -110,12 +139,68 @@ def test_more_threads_than_a_worker_has_cpus_are_refused(tmp_path: Path) -> None
         trainer(tmp_path, workers=1).train(PANEL, [greedy], ignore)
 
 
-def test_a_folder_that_holds_another_run_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "networks-1" / "job_0000"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text('{"job": 0, "digest": "of other jobs"}')
-    with pytest.raises(ValueError, match="another run"):
-        trainer(tmp_path, workers=1).train(PANEL, jobs(0.0), ignore)
+@pytest.mark.long
+def test_what_is_finished_is_not_trained_again_and_other_jobs_of_the_same_run_are(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    first, second = jobs(dropout=0.0)
+    once = trainer(tmp_path, workers=1).train(PANEL, [first], ignore)
+    told: list[int] = []
+    again = trainer(tmp_path, workers=1, on_cost=lambda job, cost, attempts: told.append(attempts))
+    assert files_of(again.train(PANEL, [first, second], ignore))[:1] == files_of(once)
+    assert told == [1, 1]
+
+
+@pytest.mark.long
+def test_workers_that_may_come_and_go_train_what_those_that_came_would(ray_cluster: str, tmp_path: Path) -> None:
+    elastic = trainer(tmp_path, workers=(1, 2))
+    assert not elastic.is_reproducible
+    assert trainer(tmp_path, workers=2).is_reproducible
+    (network,) = elastic.train(PANEL, jobs(dropout=0.0)[:1], ignore)
+    (alone,) = InProcessTrainer().train(PANEL, jobs(dropout=0.0)[:1], ignore)
+    assert np.array(network_of(network).history) == pytest.approx(np.array(network_of(alone).history), rel=1e-4)
+
+
+@pytest.mark.long
+def test_networks_kept_in_s3_are_those_kept_on_a_disk(ray_cluster: str) -> None:
+    with s3_bucket() as root:
+        remote = trainer(root, workers=1)
+        networks = files_of(remote.train(PANEL, jobs(dropout=0.2), ignore))
+        assert len(remote.storage.names("networks.ended")) == 2
+        assert files_of(remote.train(PANEL, jobs(dropout=0.2), ignore)) == networks
+    assert networks == files_of(InProcessTrainer().train(PANEL, jobs(dropout=0.2), ignore))
+
+
+def test_a_state_of_another_number_of_workers_is_begun_anew() -> None:
+    states: list[TrainingState] = []
+    train_network(PANEL, jobs(dropout=0.0)[0], on_epoch=lambda epoch, state: states.append(state()))
+    stood = states[0].to_files()
+    assert resumable(stood, identity_of(PANEL, jobs(dropout=0.0)[0], 1)) is not None
+    assert resumable(stood, identity_of(PANEL, jobs(dropout=0.0)[0], 2)) is None
+    assert resumable(None, identity_of(PANEL, jobs(dropout=0.0)[0], 1)) is None
+    assert resumable({"state.json": b"{"}, identity_of(PANEL, jobs(dropout=0.0)[0], 1)) is None
+
+
+@pytest.mark.long
+def test_a_piece_that_kills_its_workers_is_given_up_and_the_others_are_done(ray_cluster: str, tmp_path: Path) -> None:
+    def work(piece: str, stood: Files | None, keep: Keep) -> dict[str, bytes]:
+        if piece == "deadly":
+            os._exit(1)
+        return {"left": piece.encode()}
+
+    run = TrainRun.of(RunStorage.of(tmp_path, "run"), "pieces", ["first", "deadly", "last"])
+    fit = TorchTrainer(
+        lambda config: config["run"].work_through(work),
+        train_loop_config={"run": run},
+        scaling_config=ray.train.ScalingConfig(num_workers=1),
+        run_config=run.config(),
+    ).fit
+    marks: dict[str, Mark] = {}
+    run.follow(fit, lambda piece, mark: marks.update({piece: mark}))
+    assert marks["deadly"].failure == "its workers died 4 times, most likely for want of memory"
+    assert [marks[name].failure for name in ("first", "last")] == [None, None]
+    assert [marks[name].attempts for name in ("first", "deadly", "last")] == [1, 4, 1]
+    assert run.files("last") == {"left": b"last"}
 
 
 @pytest.mark.long
@@ -124,14 +209,14 @@ def test_a_killed_worker_costs_no_finished_network_and_changes_no_byte(ray_clust
     slow = [replace(job, seed=seed) for seed in range(2) for job in jobs(dropout=0.2, batch_size=2)]
     killed: list[int] = []
 
-    def kill_after_first(job: TrainingJob) -> None:
+    def kill_after_first(job: TrainingJob, failure: str | None) -> None:
         if not killed:
             killed.append(train_worker_pid())
             os.kill(killed[0], signal.SIGKILL)
 
     remote = trainer(tmp_path, workers=1).train(PANEL, slow, kill_after_first)
     assert killed
-    assert [n.to_files() for n in remote] == [n.to_files() for n in InProcessTrainer().train(PANEL, slow, ignore)]
+    assert files_of(remote) == files_of(InProcessTrainer().train(PANEL, slow, ignore))
 
 
 @pytest.mark.long
@@ -142,21 +227,23 @@ def test_a_worker_killed_in_the_middle_of_a_training_goes_on_from_its_last_state
     # An epoch takes about a second, so that the worker dies long before it is done.
     config = LSTMConfig(units=(6,), dropout=0.2, batch_size=1, **{**SMALL, "epochs": 14, "look_back": 20})
     slow = [TrainingJob(name="lstm", config=config.model_copy(update={"patience": 14}), fold=FOLD, seed=11)]
-    first, second = (tmp_path / "networks-1" / f"job_0000_epoch_{epoch:03d}" / "state.json" for epoch in (5, 10))
     written: list[float] = []
 
+    def state(epoch: int) -> Path | None:
+        return next(tmp_path.glob(f"run/networks/*_epoch_{epoch:03d}/state.json"), None)
+
     def kill_after_two_states() -> None:
-        while not second.exists():  # the first has been taken note of by then, this one perhaps not yet
+        while state(10) is None:  # the first has been taken note of by then, this one perhaps not yet
             time.sleep(0.05)
         os.kill(train_worker_pid(), signal.SIGKILL)
-        written.append(first.stat().st_mtime)
+        written.append(state(5).stat().st_mtime)
 
     killer = threading.Thread(target=kill_after_two_states, daemon=True)
     killer.start()
     remote = trainer(tmp_path, workers=1).train(PANEL, slow, ignore)
     killer.join(timeout=1)
-    assert written == [first.stat().st_mtime]  # the first five epochs were not gone through again
-    assert remote[0].to_files() == InProcessTrainer().train(PANEL, slow, ignore)[0].to_files()
+    assert written == [state(5).stat().st_mtime]  # the first five epochs were not gone through again
+    assert files_of(remote) == files_of(InProcessTrainer().train(PANEL, slow, ignore))
 
 
 def train_worker_pid() -> int:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import yaml
 from support.markets import make_bars
-from support.recipes import TINY_MODELS, tiny_recipe
+from support.recipes import TINY_MODELS
 
 from swiftbolt.actions import CorporateActions
 from swiftbolt.bars import Bars
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import combine
 from swiftbolt.errors import ArtifactMismatch, ConfigError, DataError
-from swiftbolt.evaluation.units import SerialExecutor, plan_units
 from swiftbolt.features.engine import DEFAULT_SPEC, build_panel
-from swiftbolt.folds import make_folds
 from swiftbolt.forecast import MODELS
 from swiftbolt.release import (
     Release,
@@ -61,6 +55,7 @@ def config(tmp_path: Path) -> Path:
             "ensemble": "ensemble.yaml",
             "seed": 5,
             "resources": {"symbols_per_trial": 1, "cpus_per_train_worker": 1, "use_gpu": False},
+            "promote": "never",
         },
         **{f"{name}.yaml": options for name, options in TINY_MODELS.items()},
     }
@@ -78,8 +73,12 @@ def ingest(url: str) -> None:
         store.upsert_bars(BARS, source="test")
 
 
+def broken(*arguments: object, **named: object) -> None:
+    raise RuntimeError("the power went")
+
+
 def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is_found_out(
-    ray_cluster: str, settings: Settings, config: Path, migrated_url: str
+    ray_cluster: str, settings: Settings, config: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cluster.retrain import retrain
 
@@ -111,7 +110,7 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
     assert not list(directory.rglob("*.pkl"))
     assert read_forecasts(directory).equals(stored.sort("symbol", "origin", "horizon", "model"), null_equal=True)
     assert json.loads((directory / "scorecard.json").read_text())["symbols"] == 2
-    assert not (settings.home / "ray" / f"{run.run}-models").exists()
+    assert not list((settings.home / "runs").glob("*"))
 
     # The artifacts alone, on the bars alone, give the forecasts that were released.
     panel = build_panel(BARS, CorporateActions.of()).select(first.symbols)
@@ -132,9 +131,28 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
     )
     assert set(json.loads((directory / "scorecard.json").read_text())["importance"]) == {"xgboost"}
 
-    second = retrain(config, [], settings, lambda line: None)
-    assert second.run != first.run
+    # Another run breaks at its last step, goes on when it is asked again, and ends in the same bits.
+    with monkeypatch.context() as patched:
+        patched.setattr("cluster.retrain.publish", broken)
+        with pytest.raises(RuntimeError, match="the power went"):
+            retrain(config, [], settings, lambda line: None)
+    kept = {path: path.stat().st_mtime_ns for path in (settings.home / "runs").rglob("units/*")}
+    with Store.connect(migrated_url) as store:
+        died = store.runs()[0]
+    assert (died.state, died.run != first.run, len(kept) > 0) == ("failed", True, True)
+    assert died.failures["run"] == "the power went; the same command goes on with it"
+    lines.clear()
+    second = retrain(config, [], settings, lines.append)
+    assert second.run == died.run
     assert second.release_digest == first.release_digest
+    assert f"run {died.run} goes on with the bars it began with, to 2013-03-01" in lines
+    assert not list((settings.home / "runs").glob("*"))
+    with Store.connect(migrated_url) as store:
+        units, receipt = store.units(second.run), store.receipt(second.run)
+    assert {(unit.state, unit.attempts) for unit in units} == {("done", 1)}
+    assert {unit.model for unit in units} == {"naive", "naive_drift", *MODELS}
+    assert receipt is not None
+    assert (receipt["starts"], receipt["release_digest"]) == (2, first.release_digest)
 
     victim = directory / "xgboost" / "1.ubj"
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
@@ -171,11 +189,8 @@ def test_a_retrain_that_breaks_is_recorded_as_failed_and_publishes_nothing(
 ) -> None:
     import cluster.retrain
 
-    def broken(*arguments: object, **named: object) -> None:
-        raise RuntimeError("the power went")
-
     ingest(migrated_url)
-    monkeypatch.setattr(cluster.retrain, "walk_forward", broken)
+    monkeypatch.setattr("cluster.walks.walk_forward", broken)
     with pytest.raises(RuntimeError, match="the power went"):
         cluster.retrain.retrain(config, [], settings, lambda line: None)
     with Store.connect(migrated_url) as store:
@@ -195,73 +210,3 @@ def test_a_release_needs_every_member(settings: Settings, config: Path) -> None:
     recipe = Recipe.read(load_config(config, RetrainConfig), config)
     with pytest.raises(ConfigError, match="missing lstm"):
         require_members(recipe, config)
-
-
-_INTERRUPTED = """
-import signal, sys
-from pathlib import Path
-import ray
-from support.markets import make_bars
-from support.recipes import tiny_recipe
-from cluster.fan_out import TuneExecutor
-from cluster.resources import Resources
-from swiftbolt.actions import CorporateActions
-from swiftbolt.evaluation.units import plan_units
-from swiftbolt.features.engine import build_panel
-from swiftbolt.folds import make_folds
-
-recipe = tiny_recipe("arima")
-panel = build_panel(make_bars([f"S{i}" for i in range(9)], 760, seed=3), CorporateActions.of())
-units = plan_units(panel, recipe, make_folds(panel.sessions, recipe.folds))
-signal.signal(signal.SIGINT, signal.default_int_handler)
-ray.init(address=sys.argv[1], log_to_driver=False)
-try:
-    TuneExecutor(Resources(symbols_per_trial=1), Path(sys.argv[2]), "interrupted").run(
-        panel, recipe, units, lambda outcome: signal.raise_signal(signal.SIGINT)
-    )
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-
-
-def test_an_interrupt_ends_the_fan_out_at_once_rather_than_with_half_of_its_results(
-    ray_cluster: str, tmp_path: Path
-) -> None:
-    import ray
-
-    # A process of its own: its trials end with it.
-    root = Path(__file__).parents[2]
-    address = ray.get_runtime_context().gcs_address
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED, address, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["interrupted"], done.stderr[-2000:]
-
-
-def test_tune_gives_the_same_bits_as_a_plain_loop_and_tells_of_every_unit_once(
-    ray_cluster: str, tmp_path: Path
-) -> None:
-    from cluster.fan_out import TuneExecutor
-    from cluster.resources import Resources
-
-    recipe = tiny_recipe("arima", "xgboost")
-    panel = build_panel(make_bars(["AA", "BB"], 760, seed=3), CorporateActions.of())
-    folds = make_folds(panel.sessions, recipe.folds, live=True)
-    units = plan_units(panel, recipe, folds)
-    told: list[str] = []
-    executor = TuneExecutor(Resources(symbols_per_trial=1), tmp_path, "run")
-    spread = executor.run(panel, recipe, units, lambda outcome: told.append(outcome.unit.key))
-    plain = SerialExecutor().run(panel, recipe, units, lambda outcome: None)
-    assert sorted(told) == sorted(unit.key for unit in units)
-    for a, b in zip(spread, plain, strict=True):
-        assert a.unit == b.unit
-        assert a.files == b.files
-        assert a.importance == b.importance
-        assert a.forecasts is not None
-        assert b.forecasts is not None
-        assert np.array_equal(a.forecasts.quantiles_NHQ, b.forecasts.quantiles_NHQ)

@@ -14,7 +14,6 @@ from swiftbolt.actions import CorporateAction, CorporateActions
 from swiftbolt.bars import PRICES, Bars, empty_quarantine
 from swiftbolt.evaluation.evaluate import Plan
 from swiftbolt.evaluation.leakage import Certificate, certify
-from swiftbolt.evaluation.recipe import EvaluateConfig
 from swiftbolt.evaluation.replay import NoProgress
 from swiftbolt.providers.base import Adjustment, MarketData
 from swiftbolt.universe import Universe
@@ -39,14 +38,11 @@ SEED = 7
 
 
 def plan_of(*models: str, count: int = 1, test_sessions: int = 30) -> Plan:
-    """A plan of tiny models, as if read from files; the files themselves are never looked at."""
-    config = EvaluateConfig.model_validate(
-        {"universe": "universe.yaml", "models": {"arima": {"config": ""}}, "ensemble": "", "seed": 1, "workers": 1}
-    )
+    """A plan of tiny models, as if read from files."""
     recipe = tiny_recipe(*models, count=count)
     folds = recipe.folds.model_copy(update={"test_sessions": test_sessions, "burn_in_sessions": 40})
     universe = Universe(symbols=SYMBOLS, min_sessions=260)
-    return Plan(config=config, recipe=replace(recipe, folds=folds), universe=universe)
+    return Plan(recipe=replace(recipe, folds=folds), universe=universe)
 
 
 def market_data(sessions: int = SESSIONS) -> MarketData:

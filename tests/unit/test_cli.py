@@ -37,7 +37,7 @@ from swiftbolt.forecast import Forecasts, normal_quantiles
 from swiftbolt.providers.sample import SAMPLE_PATH
 from swiftbolt.release import read_explanations, read_forecasts
 from swiftbolt.verbs import ingest as ingest_verb
-from swiftbolt.verbs import releases
+from swiftbolt.verbs import releases, runs
 from swiftbolt.verbs.releases import forecast_rows
 
 ORIGIN = date(2013, 3, 1)
@@ -67,7 +67,8 @@ def opens(monkeypatch, store):
     def opening():
         yield store
 
-    monkeypatch.setattr(releases, "open_store", opening)
+    for verbs in (releases, runs):
+        monkeypatch.setattr(verbs, "open_store", opening)
 
 
 def forecasts_of(model, mean, sd):
@@ -95,8 +96,8 @@ KNOWN = pl.concat(
 def test_help_names_every_verb(capsys):
     assert cli.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in (*cli.VERBS, *cli.PASSING_ON):
-        assert f" {verb.__name__} " in shown
+    for verb in (*(verb.__name__ for verb in (*cli.VERBS, *cli.PASSING_ON)), *cli.GROUPS):
+        assert f" {verb} " in shown
 
 
 def test_without_a_verb_help_is_shown(capsys):
@@ -130,6 +131,9 @@ def test_the_version_is_the_packages(capsys):
         (["features"], "needs --bars FILE and --out FILE, or --describe"),
         (["features", "--bars", str(SAMPLE_PATH), "--out", "/no/such/folder/f.parquet"], "no folder /no/such/folder"),
         (["retrain", "--config", "none.yaml"], "none.yaml: no such file"),
+        (["retrain", "--config", "none.yaml", "--promote", "perhaps"], "'perhaps' is not one of 'never', 'gate'"),
+        (["runs", "--json", "show", "x"], "--json: belongs behind show"),
+        (["runs", "show"], "Missing argument 'run'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_code_2(no_store, capsys, arguments, complaint):
@@ -330,6 +334,8 @@ def test_retrain_goes_on_as_the_cluster_program_with_its_overrides(monkeypatch, 
     cli.run(["retrain", "--config", str(config), "--set", "seed=7", "--set", "folds.count=2"])
     command = [sys.executable, "-m", "cluster.retrain", "--config", str(config), "--set", "seed=7"]
     assert became == [[*command, "--set", "folds.count=2"]]
+    cli.run(["retrain", "--config", str(config), "--set", "seed=7", "--fresh", "--promote", "never"])
+    assert became[1] == [*command, "--fresh", "--promote", "never"]
 
 
 def test_serve_passes_on_what_it_does_not_know(monkeypatch):

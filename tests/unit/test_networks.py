@@ -14,7 +14,14 @@ from support.planted import planted_fold, planted_panel
 from swiftbolt.errors import ArtifactMismatch, DidNotConverge, InsufficientHistory, ModelError
 from swiftbolt.forecast import HORIZONS, LEVELS, crps_from_quantiles
 from swiftbolt.models.lstm import LSTM, LSTMConfig
-from swiftbolt.models.networks import InProcessTrainer, ProcessTrainer, TrainedNetwork, TrainingJob
+from swiftbolt.models.networks import (
+    InProcessTrainer,
+    NetworkTrainer,
+    ProcessTrainer,
+    Trained,
+    TrainedNetwork,
+    TrainingJob,
+)
 from swiftbolt.models.quantile_head import QuantileHead, Standard, crps, quantiles, student_t_shape, summed_loss
 from swiftbolt.models.training import EpochLoop, FeatureTable, Samples, prepare, standardised_returns, train_network
 from swiftbolt.models.training_state import TrainingState
@@ -40,6 +47,11 @@ def model(trained: TrainedNetwork) -> LSTM:
     fitted = LSTM(CONFIG)
     fitted.adopt(trained)
     return fitted
+
+
+def files_of(network: Trained) -> dict[str, bytes]:
+    assert isinstance(network, TrainedNetwork), network
+    return network.to_files()
 
 
 def standard(loc: list[float], scale: list[float], df: list[float]) -> Standard:
@@ -277,17 +289,31 @@ def test_several_workers_need_a_way_to_add_up() -> None:
 def test_in_process_trainer_keeps_the_order_of_jobs_and_tells_of_each(trained: TrainedNetwork) -> None:
     told: list[TrainingJob] = []
     jobs = [replace(job(epochs=1), seed=1), job()]
-    networks = InProcessTrainer().train(PANEL, jobs, told.append)
+    networks = InProcessTrainer().train(PANEL, jobs, lambda one, failure: told.append(one))
     assert told == jobs
-    assert networks[1].to_files() == trained.to_files()
+    assert files_of(networks[1]) == trained.to_files()
 
 
 def test_processes_train_the_same_networks_to_the_bit_and_tell_of_each(trained: TrainedNetwork) -> None:
     told: list[TrainingJob] = []
     jobs = [replace(job(epochs=1), seed=1), job()]
-    networks = ProcessTrainer(2).train(PANEL, jobs, told.append)
+    networks = ProcessTrainer(2).train(PANEL, jobs, lambda one, failure: told.append(one))
     assert {one.seed for one in told} == {one.seed for one in jobs}
-    assert networks[1].to_files() == trained.to_files()
+    assert files_of(networks[1]) == trained.to_files()
+
+
+@pytest.mark.parametrize("trainer", [InProcessTrainer(), ProcessTrainer(2)], ids=["in process", "processes"])
+def test_a_job_that_fails_gives_its_reason_and_stops_no_other(
+    trainer: NetworkTrainer, trained: TrainedNetwork
+) -> None:
+    told: dict[int, str | None] = {}
+    networks = trainer.train(
+        PANEL, [job(look_back=1000), job()], lambda one, failure: told.update({one.config.look_back: failure})
+    )
+    assert networks[0] == told[1000]
+    assert "needs 1000 sessions" in str(told[1000])
+    assert told[CONFIG.look_back] is None
+    assert files_of(networks[1]) == trained.to_files()
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3])

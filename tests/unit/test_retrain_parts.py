@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from support.panels import panel_from_returns
 from support.recipes import tiny_recipe
 
-from cluster import retrain, run_records
+from cluster import publication, retrain, run_records
+from cluster.publication import not_forecast, patiently
 from cluster.resources import Resources
-from swiftbolt.errors import ConfigError, StoreUnavailable
+from swiftbolt.errors import ConfigError, ModelError, StoreUnavailable
 
 
 class _StoreAway:
     """A database that has gone."""
 
+    def progress(self) -> None:
+        raise StoreUnavailable("the database went away")
+
     def progress_run(self, run: str, **counts: int) -> None:
         raise StoreUnavailable("the database went away")
 
-    def finish_run(self, *arguments: Any) -> None:
+    def finish_run(self, *arguments: Any, **named: Any) -> None:
         raise StoreUnavailable("the database went away")
 
 
@@ -64,7 +69,7 @@ def test_a_symbol_without_a_forecast_is_named_with_its_reason() -> None:
     )
     forecasts = pl.DataFrame({"symbol": ["AA", "CC"], "model": ["ensemble", "naive"]})
     lines: list[str] = []
-    found = retrain._not_forecast(panel, forecasts, lines.append)
+    found = not_forecast(panel, forecasts, lines.append)
     assert found == {
         "BB": "BB: its bars end on 2013-02-28, those of the universe on 2013-03-01",
         "CC": "CC: no model could forecast it",
@@ -79,3 +84,40 @@ def test_a_network_with_more_threads_than_a_worker_has_cpus_is_refused_before_th
     retrain._require_cpus(Resources(cpus_per_train_worker=2), recipe, Path("retrain.yaml"))
     with pytest.raises(ConfigError, match="cpus_per_train_worker: is 1, but lstm is told to use 2 threads"):
         retrain._require_cpus(Resources(cpus_per_train_worker=1), recipe, Path("retrain.yaml"))
+
+
+@pytest.mark.parametrize("workers", [0, [0, 2], [3, 2]])
+def test_a_number_of_train_workers_that_cannot_be_is_refused(workers: object) -> None:
+    with pytest.raises(ValidationError, match="least <= most"):
+        Resources.model_validate({"train_workers": workers})
+
+
+def test_work_that_asks_the_store_waits_for_it_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "_ASK_AGAIN_S", 0.0)
+    answers = iter([StoreUnavailable("gone"), StoreUnavailable("gone"), 7])
+
+    def ask() -> int:
+        answer = next(answers)
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
+
+    lines: list[str] = []
+    assert patiently(ask, lines.append) == 7
+    assert lines == ["waiting for the store, up to 300 s: gone"]
+    with pytest.raises(StoreUnavailable):
+        patiently(_StoreAway().progress, lines.append, patience_s=0.0)
+
+
+@pytest.mark.parametrize("allowed", [0.34, 0.33])
+def test_a_run_with_more_failed_symbols_than_it_may_have_releases_nothing(allowed: float) -> None:
+    panel = panel_from_returns({name: np.full(30, 0.01) for name in ("AA", "BB", "BF/B")})
+    # One symbol with two failures is one symbol; a pooled fit is none.
+    failures = {"arima/BF/B/0": "no", "arima/BF/B/live": "no", "lstm/universe/1": "no"}
+    if allowed > 1 / 3:
+        retrain.require_few_failures(panel, failures, allowed)
+        return
+    with pytest.raises(
+        ModelError, match=r"1 of 3 symbols failed \(33.3%\), and max_failed_share is 33.0%.*arima/BF/B/"
+    ):
+        retrain.require_few_failures(panel, failures, allowed)

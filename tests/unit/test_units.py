@@ -7,10 +7,8 @@ import os
 import signal
 from dataclasses import asdict, replace
 from multiprocessing import active_children
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from support.markets import make_bars
 from support.recipes import tiny_recipe
@@ -18,7 +16,7 @@ from support.recipes import tiny_recipe
 from swiftbolt.actions import CorporateActions
 from swiftbolt.errors import DataError, EnvironmentFault
 from swiftbolt.evaluation import units as units_module
-from swiftbolt.evaluation.outcomes import load_outcomes, save_outcomes
+from swiftbolt.evaluation.outcomes import pack_outcomes, read_index, unit_ids, unpack_outcomes
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import Outcome, ProcessExecutor, SerialExecutor, Unit, plan_units, run_unit
 from swiftbolt.features.engine import build_panel
@@ -135,26 +133,54 @@ def test_a_unit_tells_the_importance_that_its_artifact_holds_and_a_model_that_ha
     assert run_unit(panel, recipe, Unit(model="arima", fold=folds[0], symbol="AA")).importance == {}
 
 
-def test_outcomes_survive_the_disk_bit_for_bit(work: Work, tmp_path: Path) -> None:
+def test_outcomes_survive_as_bytes_bit_for_bit(work: Work) -> None:
     panel, recipe, folds = work
     wanted = [Unit(model="arima", fold=folds[-1], symbol="AA"), Unit(model="xgboost", fold=folds[0], symbol=None)]
-    outcomes = [run_unit(panel, recipe, unit) for unit in wanted]
-    failed = Outcome(unit=Unit(model="naive", fold=folds[0], symbol="AA"), forecasts=None, failure="why")
-    save_outcomes(tmp_path, [*outcomes, failed])
-    again = load_outcomes(tmp_path, [*wanted, failed.unit])
-    assert again[0].files == outcomes[0].files
+    failed = Outcome(unit=Unit(model="naive", fold=folds[0], symbol="AA"), forecasts=None, failure="why", attempts=3)
+    outcomes = [*(run_unit(panel, recipe, unit) for unit in wanted), failed]
+    ids = unit_ids(recipe, [outcome.unit for outcome in outcomes])
+    packed, content = pack_outcomes(dict(zip(ids, outcomes, strict=True)))
+    index = read_index(packed)
+    again = list(
+        unpack_outcomes(index, content, {name: o.unit for name, o in zip(ids, outcomes, strict=True)}).values()
+    )
+    assert again[0].files == outcomes[0].files != {}
     assert again[2] == failed
     assert again[1].importance == outcomes[1].importance != {}
-    for a, b in zip(outcomes, again, strict=False):
+    assert [one.cost for one in again] == [one.cost for one in outcomes]
+    for a, b in zip(outcomes[:2], again[:2], strict=True):
         assert a.forecasts is not None
         assert b.forecasts is not None
         assert a.forecasts.to_frame().equals(b.forecasts.to_frame())
-    assert not list(tmp_path.rglob("*.pkl"))
-    assert pl.read_parquet(tmp_path / "forecasts.parquet")["unit"].n_unique() == 2
 
 
-def test_a_unit_that_was_never_run_is_named(work: Work, tmp_path: Path) -> None:
-    _, _, folds = work
-    save_outcomes(tmp_path, [])
+def test_a_unit_that_was_never_run_is_named_and_damaged_bytes_are_refused(work: Work) -> None:
+    _, recipe, folds = work
+    unit = Unit(model="naive", fold=folds[0], symbol="AA")
+    (name,) = unit_ids(recipe, [unit])
+    packed, content = pack_outcomes({})
     with pytest.raises(DataError, match="naive/AA/0"):
-        load_outcomes(tmp_path, [Unit(model="naive", fold=folds[0], symbol="AA")])
+        unpack_outcomes(read_index(packed), content, {name: unit})
+    with pytest.raises(DataError, match="--fresh"):
+        unpack_outcomes(read_index(packed), content[:-9], {name: unit})
+    with pytest.raises(DataError, match="--fresh"):
+        read_index(packed[:-1])
+
+
+def test_the_id_of_a_unit_says_what_its_outcome_depends_on(work: Work) -> None:
+    _, recipe, folds = work
+    units = [Unit(model=name, fold=fold, symbol=None) for name in ("naive", "xgboost") for fold in folds]
+    ids = unit_ids(recipe, units)
+    assert len(set(ids)) == len(units)
+    fewer = recipe.models["xgboost"].model_copy(update={"rounds": 1})
+    changed = unit_ids(replace(recipe, models={**recipe.models, "xgboost": fewer}), units)
+    assert [a == b for a, b in zip(ids, changed, strict=True)] == [unit.model == "naive" for unit in units]
+    assert not set(ids[len(folds) :]) & set(unit_ids(replace(recipe, seed=9), units))
+
+
+def test_what_a_unit_took_is_measured(work: Work) -> None:
+    panel, recipe, folds = work
+    cost = run_unit(panel, recipe, Unit(model="xgboost", fold=folds[0], symbol=None)).cost
+    assert cost.cpu_seconds > 0
+    assert cost.seconds > 0
+    assert 20 < cost.peak_mb < 10_000

@@ -1,0 +1,75 @@
+"""The walks of one retrain over one panel, on the cluster: the challenger's, and the champion's it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.executor import RayExecutor, RecordedTrainer
+from cluster.fan_out import Ledger, NoLedger, TuneExecutor
+from cluster.networks import RayNetworkTrainer
+from cluster.progress import Renamed
+from cluster.resources import Resources
+from cluster.run_records import Line
+from cluster.storage import RunStorage
+from cluster.trees import RayTreesTrainer
+from swiftbolt.evaluation.recipe import Recipe
+from swiftbolt.evaluation.walk_forward import Progress, WalkForward, walk_forward
+from swiftbolt.folds import Fold
+from swiftbolt.panel import Panel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walks:
+    """What all walks of a run share. What one has done lies in the run's storage, and no other does it again.
+
+    Attributes:
+        alive: called in the driver all the time; what it raises ends the walk.
+    """
+
+    panel: Panel
+    least_history: int
+    resources: Resources
+    storage: RunStorage
+    alive: Callable[[], None]
+    write: Line
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether another such walk gives the same bits: workers that come and go add up gradients otherwise."""
+        return isinstance(self.resources.train_workers, int)
+
+    def challenger(self, folds: Sequence[Fold], recipe: Recipe, ledger: Ledger, progress: Progress) -> WalkForward:
+        """Every fold, the live one too."""
+        return self._walk(folds, recipe, ledger, progress)
+
+    def champion(self, folds: Sequence[Fold], recipe: Recipe, progress: Progress) -> WalkForward:
+        """The test folds; what both recipes have in common is not fitted twice."""
+        tested = [fold for fold in folds if not fold.is_live]
+        return self._walk(tested, recipe, NoLedger(), Renamed(progress, "champion's "))
+
+    def _walk(self, folds: Sequence[Fold], recipe: Recipe, ledger: Ledger, progress: Progress) -> WalkForward:
+        resources = self.resources
+        networks = RayNetworkTrainer(
+            num_workers=resources.train_workers,
+            cpus_per_worker=resources.cpus_per_train_worker,
+            use_gpu=resources.use_gpu,
+            storage=self.storage,
+            run_name="networks",
+        )
+        pooled = RayTreesTrainer(
+            num_workers=resources.train_workers,
+            cpus_per_worker=resources.cpus_per_train_worker,
+            storage=self.storage,
+            run_name="trees",
+        )
+        apart = TuneExecutor(resources, self.storage, ledger=ledger, alive=self.alive, write=self.write)
+        return walk_forward(
+            self.panel,
+            folds,
+            recipe,
+            least_history=self.least_history,
+            executor=RayExecutor(apart=apart, pooled=pooled, storage=self.storage, ledger=ledger),
+            trainer=RecordedTrainer(trainer=networks, ledger=ledger),
+            progress=progress,
+        )
