@@ -13,7 +13,7 @@ from cluster.trees import RayTreesTrainer
 from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import OnOutcome, Outcome, Unit
-from swiftbolt.models.networks import OnTrained, Trained
+from swiftbolt.models.network_trainers import Fit, NetworkForecasts, OnTrained, Trained
 from swiftbolt.models.trained import TrainingJob
 from swiftbolt.panel import Panel
 from swiftbolt.processes import Cost
@@ -82,6 +82,10 @@ class RecordedTrainer:
 
         self.ledger.planned([_unit(job) for job in jobs])
         return replace(self.trainer, on_cost=note).train(panel, jobs, tell)
+
+    def forecast(self, panel: Panel, fits: Sequence[Fit]) -> list[NetworkForecasts]:
+        """See ``RayNetworkTrainer.forecast``."""
+        return self.trainer.forecast(panel, fits)
 
 
 def _unit(job: TrainingJob) -> Unit:

@@ -22,6 +22,7 @@ import ray
 from ray import tune
 
 from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
+from cluster.patience import Patience
 from cluster.resources import Resources
 from cluster.storage import RunStorage
 from swiftbolt.errors import EnvironmentFault
@@ -32,7 +33,6 @@ from swiftbolt.panel import Panel
 from swiftbolt.processes import Cost
 
 STEP_SECONDS = 1.0
-WAITING_TOLD_S = 20.0
 
 Shard = dict[str, Unit]
 """Units by id."""
@@ -139,13 +139,9 @@ class _Watcher(tune.Callback):
         finished: Callable[[str, str | None, Cost], None],
         kept: Callable[[], None],
         alive: Callable[[], None],
-        write: Callable[[str], None],
-        wait_s: float,
+        patience: Patience,
     ) -> None:
-        self._finished, self._kept, self._alive, self._write = finished, kept, alive, write
-        self._wait_s = wait_s
-        self._idle_since = time.monotonic()
-        self._has_told = False
+        self._finished, self._kept, self._alive, self._patience = finished, kept, alive, patience
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a pickle of every callback beside the run; that copy is never called."""
@@ -171,29 +167,8 @@ class _Watcher(tune.Callback):
             EnvironmentFault: nothing could start for longer than one waits.
         """
         self._alive()
-        waiting = [trial for trial in trials if trial.status == "PENDING"]
-        if not waiting or (len(waiting) < len(trials) and any(trial.status == "RUNNING" for trial in trials)):
-            self._idle_since = time.monotonic()
-            return
-        waited = time.monotonic() - self._idle_since
-        if waited > WAITING_TOLD_S and not self._has_told:
-            self._has_told = True
-            self._write(f"waiting for workers: {_asked_and_granted(waiting[0])}")
-        if waited > self._wait_s:
-            raise EnvironmentFault(
-                f"no worker could start for {waited:.0f} s: {_asked_and_granted(waiting[0])}; ask for less by"
-                " --set resources.cpus_per_trial=N, or let the cluster grow and run the same command again"
-            )
-
-
-def _asked_and_granted(trial: Any) -> str:
-    asked = trial.placement_group_factory.required_resources
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
-    return (
-        f"a trial asks for {asked.get('CPU', 0):g} CPUs and {asked.get('GPU', 0):g} GPUs, and of {len(nodes)} nodes"
-        f" none has more than {most['CPU']:g} and {most['GPU']:g}, busy ones included"
-    )
+        states = {trial.status for trial in trials}
+        self._patience.look("PENDING" in states and "RUNNING" not in states)
 
 
 class TuneExecutor:
@@ -217,6 +192,7 @@ class TuneExecutor:
     ) -> None:
         self._resources, self._storage = resources, storage
         self._ledger, self._alive, self._write = ledger or NoLedger(), alive, write
+        self._asked = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         """See ``Executor``. A unit fails with its worker only if it was alone in its shard.
@@ -243,7 +219,14 @@ class TuneExecutor:
         take_note()
         deaths: dict[str, str] = {}
         if kept.missing:
-            watcher = _Watcher(finished, take_note, self._alive, self._write, self._resources.wait_s)
+            patience = Patience(
+                what="a trial",
+                asked=self._asked,
+                key="resources.cpus_per_trial",
+                wait_s=self._resources.wait_s,
+                write=self._write,
+            )
+            watcher = _Watcher(finished, take_note, self._alive, patience)
             shared = ray.put(panel)
             for attempt in range(1, self._resources.trial_retries + 2):
                 shards = self._cut(kept.missing, attempt)
@@ -287,7 +270,7 @@ class TuneExecutor:
             tune.with_parameters(
                 ShardTrial, panel=[panel], recipe=recipe, shards=held, storage=self._storage, attempt=attempt
             ),
-            {"cpu": self._resources.cpus_per_trial, "gpu": self._resources.gpus_per_trial},
+            self._asked,
         )
         tuner = tune.Tuner(
             trainable,

@@ -160,7 +160,8 @@ def is_alive(process: int, began: float) -> bool:
     """Whether a process of this machine still runs, and is no other that was given the same number."""
     try:
         found = psutil.Process(process)
-        return abs(found.create_time() - began) < _CLOCK_STEP_S and found.status() != psutil.STATUS_ZOMBIE
+        is_same: bool = abs(found.create_time() - began) < _CLOCK_STEP_S
+        return is_same and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch.distributed
 from torch import Tensor
 
 from cluster.storage import RunStorage
-from cluster.train_runs import Files, Keep, Mark, TrainRun, most
-from swiftbolt.errors import ArtifactMismatch
-from swiftbolt.models.networks import OnTrained, Trained, TrainedNetwork, TrainingJob
+from cluster.train_runs import Files, Keep, Mark, TrainRun, most, room_for
+from swiftbolt.errors import ArtifactMismatch, ModelError
+from swiftbolt.forecast import Forecasts
+from swiftbolt.models.network_trainers import Fit, NetworkForecasts, OnTrained, Trained, forecast_fold
+from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.models.training_state import TrainingState, identity_of
 from swiftbolt.panel import Panel
 from swiftbolt.processes import Cost
 
+_TASK_SYMBOLS = 50  # a minute or less for a year of origins
 _STATE_EPOCHS = 5  # a state is some megabytes, and every worker waits while it is written
 
 
@@ -47,8 +51,10 @@ class RayNetworkTrainer:
         cpus_per_worker: CPUs reserved for each; no fewer than a job's ``threads``.
         use_gpu: one GPU for each worker; ``auto`` if the cluster has that many.
         storage: where networks and states are kept.
-        run_name: folder within it. The name of a run that died takes it up again.
+        run_name: of folders within it. The name of a run that died takes it up again.
+        at_once: networks in training at a time, each by so many workers; ``auto``: as many as the cluster has room for.
         on_cost: told of every job that ended, its cost (see ``Mark``) and how often it was begun.
+        on_poll: called several times a second; what it raises ends the training.
     """
 
     num_workers: int | tuple[int, int]
@@ -56,7 +62,9 @@ class RayNetworkTrainer:
     use_gpu: bool | Literal["auto"]
     storage: RunStorage
     run_name: str
+    at_once: int | Literal["auto"] = 1
     on_cost: Callable[[TrainingJob, Cost, int], None] = _ignore
+    on_poll: Callable[[], None] = lambda: None
 
     @property
     def is_reproducible(self) -> bool:
@@ -64,7 +72,7 @@ class RayNetworkTrainer:
         return isinstance(self.num_workers, int)
 
     def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
-        """See ``swiftbolt.models.networks.NetworkTrainer``.
+        """See ``swiftbolt.models.network_trainers.NetworkTrainer``.
 
         Raises:
             ValueError: a job asks for more threads than a worker has CPUs.
@@ -81,20 +89,45 @@ class RayNetworkTrainer:
             self.on_cost(job_of[piece], mark.cost, mark.attempts)
             on_done(job_of[piece], mark.failure)
 
-        run.follow(lambda: self._trainer(panel, run, job_of).fit(), tell)
+        shared = ray.put(panel)  # once; workers on a node share its memory
+        gpus = {"GPU": 1.0} if self._use_gpu() else {}
+        asked = {"CPU": self.cpus_per_worker, **gpus}
+        at_once = room_for(self.num_workers, asked, len(jobs)) if self.at_once == "auto" else self.at_once
+        run.follow(
+            lambda part: self._trainer(shared, part, job_of).fit(), tell, self.on_poll, at_once=min(at_once, len(jobs))
+        )
         return [_trained(run, piece) for piece in pieces]
 
-    def _trainer(self, panel: Panel, run: TrainRun, job_of: Mapping[str, TrainingJob]) -> ray.train.torch.TorchTrainer:
-        use_gpu = self.use_gpu
-        if use_gpu == "auto":
-            use_gpu = ray.cluster_resources().get("GPU", 0) >= most(self.num_workers)  # type: ignore[no-untyped-call]
+    def forecast(self, panel: Panel, fits: Sequence[Fit]) -> list[NetworkForecasts]:
+        """See ``swiftbolt.models.network_trainers.NetworkTrainer``; a task for some symbols of each fold.
+
+        Raises:
+            ModelError: a task failed, or died again and again.
+        """
+        shared = ray.put(panel)
+        parts = [panel.symbols[start : start + _TASK_SYMBOLS] for start in range(0, len(panel.symbols), _TASK_SYMBOLS)]
+        task = ray.remote(num_cpus=1)(_forecast_symbols)
+        held = [ray.put(fit) for fit in fits]
+        try:
+            done = iter(ray.get([task.remote(shared, symbols, fit) for fit in held for symbols in parts]))
+        except ray.exceptions.RayError as exc:
+            raise ModelError(f"forecasts of a network could not be made: {str(exc).strip().splitlines()[-1]}") from exc
+        return [_joined(job, [next(done) for _ in parts]) for job, _ in fits]
+
+    def _use_gpu(self) -> bool:
+        if self.use_gpu != "auto":
+            return self.use_gpu
+        return bool(ray.cluster_resources().get("GPU", 0) >= most(self.num_workers))  # type: ignore[no-untyped-call]
+
+    def _trainer(
+        self, panel: ray.ObjectRef[Panel], run: TrainRun, job_of: Mapping[str, TrainingJob]
+    ) -> ray.train.torch.TorchTrainer:
         return ray.train.torch.TorchTrainer(
             _train_jobs,
-            # The panel is stored once; workers on a node share its memory.
-            train_loop_config={"panel": ray.put(panel), "run": run, "job_of": dict(job_of)},
+            train_loop_config={"panel": panel, "run": run, "job_of": dict(job_of)},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=self.num_workers,  # type: ignore[arg-type]  # mypy sees the one of Train V1
-                use_gpu=use_gpu,
+                use_gpu=self._use_gpu(),
                 resources_per_worker={"CPU": self.cpus_per_worker},
             ),
             run_config=run.config(),
@@ -109,6 +142,19 @@ class RayNetworkTrainer:
 def _trained(run: TrainRun, piece: str) -> Trained:
     failure = run.mark(piece).failure
     return TrainedNetwork.from_files(run.files(piece)) if failure is None else failure
+
+
+def _forecast_symbols(panel: Panel, symbols: Sequence[str], fit: Fit) -> NetworkForecasts:
+    return forecast_fold(panel.select(symbols), fit)
+
+
+def _joined(job: TrainingJob, parts: Sequence[NetworkForecasts]) -> NetworkForecasts:
+    """The parts of one fold; they have the network in common."""
+    return NetworkForecasts(
+        forecasts=Forecasts.concatenate([Forecasts.empty(job.name), *(part.forecasts for part in parts)]),
+        files=parts[0].files,
+        notes=tuple(sorted({note for part in parts for note in part.notes})),
+    )
 
 
 def _train_jobs(config: dict[str, Any]) -> None:

@@ -29,17 +29,20 @@ class Resources(Strict):
     )
     cpus_per_trial: float = Field(1.0, gt=0, description="CPUs a trial reserves; a fit uses one thread.")
     gpus_per_trial: float = Field(
-        0.0,
-        ge=0,
-        description="GPUs a trial reserves, for trees fitted apart with `device: cuda`; 0.25 lets four share one.",
+        0.0, ge=0, description="GPUs a trial reserves, for trees apart on `cuda`; 0.25 lets four share one."
     )
     trial_retries: int = Field(
         2, ge=0, description="How often the fits of a worker that died are tried again, in ever smaller shards."
     )
     train_workers: int | tuple[int, int] = Field(
         1,
-        description="Ray Train workers, over which gradients are averaged. [least, most] lets them come and go, and the"
-        " release is marked as not reproducible.",
+        description="Ray Train workers that share each training; gradients are averaged over them. [least, most] lets"
+        " them come and go, and the release is marked as not reproducible.",
+    )
+    trainings_at_once: int | Literal["auto"] = Field(
+        "auto",
+        description="Networks, or folds of pooled trees, in training at a time, each by its own train_workers; auto: as"
+        " many as the cluster has room for. Results do not depend on it.",
     )
     cpus_per_train_worker: float = Field(
         1.0, gt=0, description="CPUs of a Ray Train worker; no pooled model may ask for more threads."
@@ -51,6 +54,13 @@ class Resources(Strict):
         " `runs` in SWIFTBOLT_HOME.",
     )
     wait_s: float = Field(900.0, gt=0, description="Seconds to wait for the cluster to have room for any trial at all.")
+
+    @field_validator("trainings_at_once")
+    @classmethod
+    def _some(cls, value: int | Literal["auto"]) -> int | Literal["auto"]:
+        if value != "auto" and value < 1:
+            raise ValueError("is a number from 1 on, or auto")
+        return value
 
     @field_validator("train_workers")
     @classmethod

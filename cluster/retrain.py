@@ -35,7 +35,7 @@ from cluster.take_up import KIND, Work, identity_of, take_up, universe_key
 from cluster.unit_ledger import UnitLedger
 from cluster.walks import Walks
 from swiftbolt.config import load_config
-from swiftbolt.errors import LeaseLost, ModelError
+from swiftbolt.errors import ConfigError, LeaseLost, ModelError
 from swiftbolt.evaluation.evaluate import scorecard_of
 from swiftbolt.evaluation.gate import GateConfig, Verdict
 from swiftbolt.evaluation.ledger import Look
@@ -96,7 +96,7 @@ def retrain(
     config = load_config(config_path, RetrainConfig, overrides)
     recipe = Recipe.read(config, config_path)
     require_members(recipe, config_path)
-    _require_cpus(config.resources, recipe, config_path)
+    require_shares(config.resources, recipe, config_path)
     universe_path = beside(config_path, config.universe)
     universe = load_config(universe_path, Universe)
     refuse_files(universe, universe_path)
@@ -285,12 +285,29 @@ def require_few_failures(panel: Panel, failures: Mapping[str, str], allowed: flo
         )
 
 
-def _require_cpus(resources: Resources, recipe: Recipe, file: Path) -> None:
+def require_shares(resources: Resources, recipe: Recipe, file: Path) -> None:
+    """Refuse a model that asks for more than its workers have, and GPUs that nobody would use.
+
+    Raises:
+        ConfigError: names the key of ``file``.
+    """
+    on_gpus = set()
     for name, model in recipe.models.items():
+        is_pooled = name in recipe.networks or getattr(model, "scope", "symbol") == "universe"
+        key = "cpus_per_train_worker" if is_pooled else "cpus_per_trial"
         threads = getattr(model, "threads", 1)
-        pooled = name in recipe.networks or getattr(model, "scope", "symbol") == "universe"
-        key = "cpus_per_train_worker" if pooled else "cpus_per_trial"
         require_cpus(getattr(resources, key), threads, key=f"resources.{key}", model=name, file=file)
+        if getattr(model, "device", "cpu") == "cuda":
+            on_gpus.add(is_pooled)
+    if False in on_gpus and not resources.gpus_per_trial:
+        raise ConfigError(str(file), "resources.gpus_per_trial", "is 0, but xgboost is told to grow its trees on cuda")
+    if resources.gpus_per_trial and False not in on_gpus:
+        raise ConfigError(
+            str(file),
+            "resources.gpus_per_trial",
+            f"is {resources.gpus_per_trial:g}, and no model that is fitted in trials uses a GPU: set it to 0, or"
+            " xgboost to scope: symbol and device: cuda",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

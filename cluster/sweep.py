@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
@@ -21,14 +22,15 @@ from pydantic import Field, model_validator
 
 from cluster.command import parser_of, run_program
 from cluster.history import load_history, refuse_files
+from cluster.lease import Lease
 from cluster.resources import require_cpus
 from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from cluster.sweep_objective import Course, plan_courses
 from swiftbolt.config import Strict, load_config
 from swiftbolt.ensemble.weights import EnsembleConfig
-from swiftbolt.errors import ConfigError, DataError, ModelError, StoreError
+from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, LeaseLost, ModelError, StoreError
 from swiftbolt.evaluation.recipe import ModelEntry, Recipe, beside
-from swiftbolt.evaluation.search_space import Space, require_possible, within
+from swiftbolt.evaluation.search_space import Space, require_possible, settings_of, within
 from swiftbolt.evaluation.sweep_report import render_sweep
 from swiftbolt.evaluation.sweep_results import (
     OBJECTIVE,
@@ -87,7 +89,8 @@ def sweep(
     """Search until as many trials have ended as the configuration says, and leave the results in a folder.
 
     Args:
-        resume: a run that goes on; its configuration and data must be what they were, but for ``trials``.
+        resume: a run that goes on; its configuration and data must be what they were, but for ``trials``. The base
+            settings are those it began with.
 
     Raises:
         SwiftBoltError: the sweep failed; the trials that ended are kept.
@@ -95,13 +98,12 @@ def sweep(
     use_token_authentication(settings)
     from cluster.session import ray_session
 
-    if resume is not None:
-        SweepFolder(settings.home, resume).plan()  # that it is there is worth knowing before all bars are read
+    # That it is there is worth knowing before all bars are read.
+    begun = None if resume is None else SweepFolder(settings.home, resume).plan()
     config = load_config(config_path, SweepConfig, overrides)
     universe = sampled(load_config(beside(config_path, config.universe), Universe), config, config_path)
     refuse_files(universe, beside(config_path, config.universe))
-    changes = tuple(f"{key}={json.dumps(value)}" for key, value in config.base.set.items())
-    base = read_model_config(config.model, beside(config_path, config.base.config), changes)
+    base = _base(config, config_path, begun, write)
     require_possible(config.space, base, config.model, str(config_path))
     _require_cpus(config, base, config_path)
     recipe = Recipe(folds=config.folds, models={config.model: base}, ensemble=EnsembleConfig(), seed=config.seed)
@@ -112,12 +114,14 @@ def sweep(
         panel = history.panel()
         least = recipe.needed_sessions(universe)
         courses = plan_courses(panel, make_folds(panel.sessions, config.folds), recipe, least)
-        run = resume or store.start_run("sweep", config.model_dump(mode="json"), now=datetime.now(UTC))
-        plan = _plan(run, config, base, panel, courses, least)
+        plan = _plan(resume or "", config, base, panel, courses, least)
+        if resume is None:
+            plan = _begin(plan, config, settings, store, write)
+        run = plan.run
         folder = SweepFolder(settings.home, run)
-        with folder.held():
+        with folder.held(), Lease(url, f"sweep:{run}", what=f"sweep {run}", write=write) as lease:
+            lease.name_run(run)
             before = _take_up(folder, plan, store) if resume else 0.0
-            folder.write_plan(plan)
             started = time.monotonic()
             write(
                 f"run {run}: {config.model}, {plan.trials} trials on {len(panel.symbols)} symbols and"
@@ -125,8 +129,10 @@ def sweep(
             )
             try:
                 with ray_session(settings, url):
-                    _search(folder, plan, config, recipe, panel, courses, settings, store, write)
+                    _search(folder, plan, config, recipe, panel, courses, settings, store, lease, write)
                 _finish(folder, store, write)
+            except LeaseLost:
+                raise  # the run is another driver's now, and so is its record
             except BaseException as exc:
                 # Also when stopped: what was tried is a look, and the run must not stay "running".
                 why = f"{reason_of(exc)}; continue it with --resume {run}"
@@ -137,6 +143,36 @@ def sweep(
             store.finish_run(run, "succeeded", before + time.monotonic() - started, failed)
     write(f"run {run}: results in {folder.path}")
     return folder
+
+
+def _base(config: SweepConfig, file: Path, begun: SweepPlan | None, write: Line) -> Strict:
+    """The settings that the space varies; those a sweep began with, whatever became of their file since.
+
+    It may well hold the winner by now.
+    """
+    path = beside(file, config.base.config)
+    changes = tuple(f"{key}={json.dumps(value)}" for key, value in config.base.set.items())
+    base = read_model_config(config.model, path, changes)
+    if begun is None or begun.model != config.model or begun.base == base.model_dump(mode="json"):
+        return base
+    write(f"{path} has changed since sweep {begun.run} began: it goes on with the settings it began with")
+    return settings_of(base, begun.base, begun.run)
+
+
+def _begin(plan: SweepPlan, config: SweepConfig, settings: Settings, store: Store, write: Line) -> SweepPlan:
+    """Start the run of ``plan``, under its name.
+
+    Raises:
+        EnvironmentFault: its folder cannot be written.
+    """
+    run = store.start_run("sweep", config.model_dump(mode="json"), now=datetime.now(UTC))
+    named = replace(plan, run=run)
+    try:
+        SweepFolder(settings.home, run).write_plan(named)
+    except EnvironmentFault as exc:
+        record_failure(store, run, 0.0, {"run": str(exc)}, write)
+        raise
+    return named
 
 
 def sampled(universe: Universe, config: SweepConfig, file: Path) -> Universe:
@@ -196,6 +232,7 @@ def _take_up(folder: SweepFolder, plan: SweepPlan, store: Store) -> float:
     if changed:
         raise DataError(f"sweep {folder.run} was of other {', '.join(changed)}: start a new one without --resume")
     before = next((row.seconds for row in store.runs() if row.run == folder.run), None)
+    folder.write_plan(plan)
     store.resume_run(folder.run)
     return before or 0.0
 
@@ -209,6 +246,7 @@ def _search(
     courses: Sequence[Course],
     settings: Settings,
     store: Store,
+    lease: Lease,
     write: Line,
 ) -> None:
     """Let Tune run the trials that are still wanted."""
@@ -233,6 +271,7 @@ def _search(
         record(len(trials) - failed, failed, plan.trials)
 
     def on_ended(trials: Sequence[SweepTrial]) -> None:
+        lease.require()
         one = trials[-1]
         told = f"{one.loss:.5f}" if one.state != "failed" else f"{one.reason}"
         came = f"{len(one.folds)} of {len(plan.folds)} folds"
@@ -275,10 +314,11 @@ def _finish(folder: SweepFolder, store: Store, write: Line) -> None:
     """
     plan, trials = folder.plan(), folder.trials()
     store.record_trials(row for one in trials for row in ledger_trials(plan, one))
-    frame = trial_frame(trials, plan)
-    frame.write_parquet(folder.path / ".sweep.parquet")
-    (folder.path / ".sweep.parquet").replace(folder.path / "sweep.parquet")
-    write_whole(folder.path / "sweep.html", render_sweep(plan, trials))
+    frame, page = trial_frame(trials, plan), render_sweep(plan, trials)
+    with folder.writing():
+        frame.write_parquet(folder.path / ".sweep.parquet")
+        (folder.path / ".sweep.parquet").replace(folder.path / "sweep.parquet")
+        write_whole(folder.path / "sweep.html", page)
     write(f"{OBJECTIVE}; lower is better:")
     for line in table_lines(trials, plan.space):
         write(line)

@@ -1,6 +1,7 @@
-"""A run of Ray Train as pieces of work that its workers do one after another, each once, whoever dies meanwhile.
+"""Runs of Ray Train as pieces of work that their workers do one after another, each once, whoever dies meanwhile.
 
-One run does them all, because starting workers costs seconds. What a piece leaves is a checkpoint of its own; a mark
+A run does many, because starting workers costs seconds; several runs at once share them, because workers that share
+one piece have to wait for each other. What a piece leaves is a checkpoint of its own; a mark
 beside the run's folder, written last, says that it ended, how, and what it took. A run that lost a worker, or was
 started again under the same name, goes on with the pieces that have no mark. Knows nothing of what a piece is.
 """
@@ -14,8 +15,8 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass
+from concurrent.futures import ALL_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -64,8 +65,9 @@ class TrainRun:
     """One run, as its driver and its workers know it.
 
     Attributes:
-        name: its folder in ``storage``; the same name takes the run up again.
+        name: of its folders in ``storage``; the same name takes the run up again.
         pieces: names, each of which says all that the piece depends on.
+        part: of those that run at once under the same name.
         driver: tells the workers' deaths under one driver from those under the next.
     """
 
@@ -73,6 +75,12 @@ class TrainRun:
     name: str
     pieces: tuple[str, ...]
     driver: str
+    part: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Where Ray keeps the checkpoints of this part."""
+        return f"{self.name}-{self.part}"
 
     @classmethod
     def of(cls, storage: RunStorage, name: str, pieces: Iterable[str]) -> Self:
@@ -82,7 +90,7 @@ class TrainRun:
     def config(self) -> ray.train.RunConfig:
         """As Ray's trainers take it."""
         return ray.train.RunConfig(  # type: ignore[call-arg]  # mypy sees the one of Train V1
-            name=self.name,
+            name=self.folder,
             storage_path=self.storage.uri,
             # A piece that kills its workers is given up before this many.
             failure_config=ray.train.FailureConfig(max_failures=(_WORKER_FAILURES + 1) * len(self.pieces)),
@@ -90,9 +98,19 @@ class TrainRun:
         )
 
     def follow(
-        self, fit: Callable[[], Any], on_end: Callable[[str, Mark], None], on_poll: Callable[[], None] = lambda: None
+        self,
+        fit: Callable[[TrainRun], Any],
+        on_end: Callable[[str, Mark], None],
+        on_poll: Callable[[], None] = lambda: None,
+        *,
+        at_once: int = 1,
     ) -> None:
-        """Let ``fit`` have the pieces done that have not ended, and tell of each that has, in this thread.
+        """Have the pieces done that have not ended, and tell of each that has, in this thread.
+
+        Args:
+            fit: has the pieces of the part it is given done.
+            on_poll: called several times a second; what it raises ends it.
+            at_once: parts that run side by side.
 
         Raises:
             EnvironmentFault: the storage could not be read or written.
@@ -108,21 +126,25 @@ class TrainRun:
                     on_end(piece, self.mark(piece))
 
         tell()
-        if len(told) == len(self.pieces):
+        # By their places among all, so that one that goes on is found where its last state is.
+        dealt = [replace(self, part=part, pieces=self.pieces[part::at_once]) for part in range(at_once)]
+        parts = [part for part in dealt if not told.issuperset(part.pieces)]
+        if not parts:
             return
         _set_environment()
-        result = _in_background(fit)
-        while not result.done():
-            wait([result], timeout=_POLL_S)
+        running = {_in_background(partial(fit, part)): part for part in parts}
+        while not all(result.done() for result in running):
+            wait(running, timeout=_POLL_S, return_when=ALL_COMPLETED)
             tell()
             on_poll()
-        try:
-            result.result()
-        except ray.train.TrainingFailedError as exc:
-            for failure in getattr(exc, "worker_failures", {}).values():
-                if isinstance(failure, EnvironmentFault):
-                    raise failure from exc
-            raise ModelError(f"Ray Train gave up on {self.name}: {str(exc).strip().splitlines()[-1]}") from exc
+        for result, part in running.items():
+            try:
+                result.result()
+            except ray.train.TrainingFailedError as exc:
+                for failure in getattr(exc, "worker_failures", {}).values():
+                    if isinstance(failure, EnvironmentFault):
+                        raise failure from exc
+                raise ModelError(f"Ray Train gave up on {part.folder}: {str(exc).strip().splitlines()[-1]}") from exc
         tell()
 
     def mark(self, piece: str) -> Mark:
@@ -136,7 +158,8 @@ class TrainRun:
 
     def files(self, piece: str) -> Files:
         """What ``piece`` left, if it did not fail."""
-        names = self.storage.names(f"{self.name}/{piece}")
+        folder = json.loads(self.storage.read(self._ended(piece)))["folder"]
+        names = self.storage.names(f"{folder}/{piece}")
         files = {name.rpartition("/")[2]: self.storage.read(name) for name in names}
         files.pop(_PIECE_FILE, None)
         return files
@@ -203,7 +226,8 @@ class TrainRun:
             peak_mb=max(cost.peak_mb for cost in costs),
         )
         mark = Mark(failure=ended["failure"], cost=total, attempts=ended["attempts"])
-        self.storage.write(self._ended(ended["piece"]), json.dumps(asdict(mark)).encode())
+        told = {**asdict(mark), "folder": self.folder}
+        self.storage.write(self._ended(ended["piece"]), json.dumps(told).encode())
 
     def _ended(self, piece: str) -> str:
         return f"{self.name}.ended/{piece}.json"
@@ -236,6 +260,13 @@ def _report(name: str, about: Mapping[str, Any], files: Mapping[str, bytes], ran
 def most(num_workers: int | tuple[int, int]) -> int:
     """The number of workers, or the highest where they come and go."""
     return num_workers if isinstance(num_workers, int) else num_workers[1]
+
+
+def room_for(num_workers: int | tuple[int, int], asked: Mapping[str, float], at_most: int) -> int:
+    """How many runs of so many workers, each asking for ``asked``, an idle cluster would hold, 1 to ``at_most``."""
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fits = [there.get(kind, 0.0) / (amount * most(num_workers)) for kind, amount in asked.items() if amount]
+    return max(1, min(at_most, int(min(fits, default=1.0))))
 
 
 def _set_environment() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.exceptions
@@ -20,7 +20,7 @@ import ray.train.xgboost
 from threadpoolctl import threadpool_limits
 
 from cluster.storage import RunStorage
-from cluster.train_runs import Files, Keep, Mark, TrainRun
+from cluster.train_runs import Files, Keep, Mark, TrainRun, room_for
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
@@ -44,13 +44,17 @@ class RayTreesTrainer:
             again.
         cpus_per_worker: CPUs reserved for each, and for a task that forecasts; no fewer than the model's ``threads``.
         storage: where trees are kept.
-        run_name: folder within it. The name of a run that died takes it up again.
+        run_name: of folders within it. The name of a run that died takes it up again.
+        at_once: folds in growth at a time, each by so many workers; ``auto``: as many as the cluster has room for.
+        on_poll: called several times a second; what it raises ends the growing.
     """
 
     num_workers: int | tuple[int, int]
     cpus_per_worker: float
     storage: RunStorage
     run_name: str
+    at_once: int | Literal["auto"] = 1
+    on_poll: Callable[[], None] = lambda: None
 
     def outcomes(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         """What ``run_unit`` would leave of each of ``units``, in their order; a fold that fails is its own failure.
@@ -71,10 +75,18 @@ class RayTreesTrainer:
         unit_of = dict(zip(pieces, units, strict=True))
         run = TrainRun.of(self.storage, self.run_name, unit_of)
         work = _Forecasting(panel, recipe, self.cpus_per_worker, on_done)
+        asked = {"CPU": self.cpus_per_worker, "GPU": float(_config(recipe).device == "cuda")}
+        at_once = room_for(self.num_workers, asked, len(units)) if self.at_once == "auto" else self.at_once
+
+        def poll() -> None:
+            self.on_poll()
+            work.look()
+
         run.follow(
-            lambda: self._trainer(work.panel, recipe, run, unit_of).fit(),
+            lambda part: self._trainer(work.panel, recipe, part, unit_of).fit(),
             lambda piece, mark: work.begin(unit_of[piece], mark, run.files(piece)),
-            work.look,
+            poll,
+            at_once=min(at_once, len(units)),
         )
         work.finish()
         return [work.outcomes[unit.key] for unit in units]
@@ -87,6 +99,7 @@ class RayTreesTrainer:
             train_loop_config={"panel": panel, "recipe": recipe, "run": run, "unit_of": dict(unit_of)},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=self.num_workers,  # type: ignore[arg-type]  # mypy sees the one of Train V1
+                use_gpu=_config(recipe).device == "cuda",
                 resources_per_worker={"CPU": self.cpus_per_worker},
             ),
             run_config=run.config(),

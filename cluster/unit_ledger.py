@@ -47,13 +47,15 @@ class UnitLedger:
         Raises:
             StoreUnavailable: the store is away.
         """
-        self._last = self._clock()
-        # Planned before finished, and forgotten only once written.
-        self._store.plan_units(self._planned)
-        self._planned = []
-        self._store.finish_units(self._finished)
-        self._finished = []
-        self._is_away = False
+        try:
+            # Planned before finished, and forgotten only once written.
+            self._store.plan_units(self._planned)
+            self._planned = []
+            self._store.finish_units(self._finished)
+            self._finished = []
+            self._is_away = False
+        finally:
+            self._last = self._clock()  # after the attempt: one that is not answered takes seconds
 
     def _try(self) -> None:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.executor import RayExecutor, RecordedTrainer
 from cluster.fan_out import Ledger, NoLedger, TuneExecutor
 from cluster.networks import RayNetworkTrainer
+from cluster.patience import Patience
 from cluster.progress import Renamed
 from cluster.resources import Resources
 from cluster.run_records import Line
@@ -19,7 +20,7 @@ from swiftbolt.folds import Fold
 from swiftbolt.panel import Panel
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Walks:
     """What all walks of a run share. What one has done lies in the run's storage, and no other does it again.
 
@@ -33,6 +34,18 @@ class Walks:
     storage: RunStorage
     alive: Callable[[], None]
     write: Line
+    _patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        workers = self.resources.train_workers
+        needed = self.resources.cpus_per_train_worker * (workers if isinstance(workers, int) else workers[0])
+        self._patience = Patience(
+            what="a training",
+            asked={"CPU": needed},
+            key="resources.train_workers",
+            wait_s=self.resources.wait_s,
+            write=self.write,
+        )
 
     @property
     def is_reproducible(self) -> bool:
@@ -56,12 +69,16 @@ class Walks:
             use_gpu=resources.use_gpu,
             storage=self.storage,
             run_name="networks",
+            at_once=resources.trainings_at_once,
+            on_poll=self._poll,
         )
         pooled = RayTreesTrainer(
             num_workers=resources.train_workers,
             cpus_per_worker=resources.cpus_per_train_worker,
             storage=self.storage,
             run_name="trees",
+            at_once=resources.trainings_at_once,
+            on_poll=self._poll,
         )
         apart = TuneExecutor(resources, self.storage, ledger=ledger, alive=self.alive, write=self.write)
         return walk_forward(
@@ -73,3 +90,8 @@ class Walks:
             trainer=RecordedTrainer(trainer=networks, ledger=ledger),
             progress=progress,
         )
+
+    def _poll(self) -> None:
+        """What is looked after while Train is at work."""
+        self.alive()
+        self._patience.look_at_cluster()

@@ -32,7 +32,7 @@ from swiftbolt.evaluation.walk_forward import Progress, WalkForward, short_of_hi
 from swiftbolt.features.engine import build_panel
 from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
-from swiftbolt.models.networks import InProcessTrainer, ProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer, ProcessTrainer
 from swiftbolt.panel import Panel
 from swiftbolt.providers.base import Adjustment, MarketData
 from swiftbolt.quality import inspect

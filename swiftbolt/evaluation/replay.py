@@ -27,7 +27,7 @@ from swiftbolt.findings import Findings
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.forecast import MODELS
 from swiftbolt.models.base import Model, forecast_as_known
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.models.registry import build_model, model_class
 from swiftbolt.panel import Panel
 from swiftbolt.quality import inspect

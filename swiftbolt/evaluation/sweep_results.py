@@ -145,23 +145,45 @@ class SweepFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes away while the block runs; the system lets go of what a killed one held.
+        """Keep other processes of this machine away while the block runs; the system lets go of what a killed one held.
 
         Raises:
-            EnvironmentFault: another process works on this sweep.
+            EnvironmentFault: another process works on this sweep, or the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise EnvironmentFault(f"another process works on sweep {self.run}: wait for it, or stop it") from None
             yield
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Where the block writes into the folder.
+
+        Raises:
+            EnvironmentFault: it cannot.
+        """
+        try:
+            yield
+        except OSError as exc:
+            raise EnvironmentFault(
+                f"the folder of sweep {self.run}, {self.path}, cannot be written ({exc.strerror or exc}): make room or"
+                " let SWIFTBOLT_HOME name another place"
+            ) from exc
+
     def write_plan(self, plan: SweepPlan) -> None:
-        """Begin, or change how many trials are wanted."""
-        (self.path / _TRIALS).mkdir(parents=True, exist_ok=True)
-        write_whole(self.path / _PLAN, json.dumps(_plain(plan), indent=1) + "\n")
+        """Begin, or change how many trials are wanted.
+
+        Raises:
+            EnvironmentFault: the folder cannot be written.
+        """
+        with self.writing():
+            (self.path / _TRIALS).mkdir(parents=True, exist_ok=True)
+            write_whole(self.path / _PLAN, json.dumps(_plain(plan), indent=1) + "\n")
 
     def plan(self) -> SweepPlan:
         """What was asked for.
@@ -187,9 +209,14 @@ class SweepFolder:
             raise DataError(f"{self.path / _PLAN} cannot be read ({exc}); start the sweep anew") from exc
 
     def write_trial(self, trial: SweepTrial) -> None:
-        """Keep what a trial has shown so far."""
+        """Keep what a trial has shown so far.
+
+        Raises:
+            EnvironmentFault: the folder cannot be written.
+        """
         text = json.dumps(asdict(trial), indent=1, allow_nan=False) + "\n"
-        write_whole(self.path / _TRIALS / f"{trial.number:04d}.json", text)
+        with self.writing():
+            write_whole(self.path / _TRIALS / f"{trial.number:04d}.json", text)
 
     def drop_trial(self, trial: SweepTrial) -> None:
         """Forget one that never ended; it is begun again under another number."""
@@ -323,11 +350,12 @@ def _explained(rank_N: Any, group_N: Any) -> float:
 
 
 def ledger_trials(plan: SweepPlan, trial: SweepTrial) -> list[Trial]:
-    """What the ledger of trials keeps of one that was looked at: a row for each horizon, nothing where none was.
+    """What the ledger of trials keeps of one that has ended: a row for each horizon.
 
-    Folds weigh alike in the scores. One that ended early holds the folds it saw, and no others.
+    One that was in flight when its sweep ended was told to nobody: it is begun again when the sweep goes on, and counts
+    once, as it ends then. Folds weigh alike in the scores. One that ended early holds the folds it saw, and no others.
     """
-    if trial.state == "running" and not trial.folds:
+    if trial.state == "running":
         return []
     seen = plan.folds[: len(trial.folds)] if trial.folds else plan.folds
     config = {
@@ -338,9 +366,6 @@ def ledger_trials(plan: SweepPlan, trial: SweepTrial) -> list[Trial]:
         "spec_hash": plan.spec_hash,
         "data_hash": plan.data_hash,
     }
-    stopped = (
-        f"stopped with the sweep after {len(seen)} of {len(plan.folds)} folds" if trial.state == "running" else None
-    )
     rows = []
     for h, horizon in enumerate(HORIZONS):
         own, naive = (sum(getattr(fold, name)[h] for fold in trial.folds) for name in ("crps_H", "naive_H"))
@@ -353,10 +378,10 @@ def ledger_trials(plan: SweepPlan, trial: SweepTrial) -> list[Trial]:
                 first=date.fromisoformat(seen[0]["test"][0]),
                 last=date.fromisoformat(seen[-1]["test"][1]),
                 returns=None,
-                reason=stopped or trial.reason or NOT_TRADED,
+                reason=trial.reason or NOT_TRADED,
                 crps=own / len(trial.folds) if trial.folds else None,
                 skill=1.0 - own / naive if naive else None,
-                state="pruned" if trial.state == "running" else trial.state,
+                state=trial.state,
                 source="sweep",
                 code_version=trial.code_version,
             )

@@ -29,13 +29,11 @@ from swiftbolt.evaluation.recipe import BASELINES, Recipe
 from swiftbolt.evaluation.units import Executor, Outcome, Unit, plan_units
 from swiftbolt.folds import Fold, SessionRange
 from swiftbolt.forecast import HORIZONS, Forecasts
-from swiftbolt.models.base import forecast_as_known
 from swiftbolt.models.explanations import Importance, mean_by_horizon
-from swiftbolt.models.networks import NetworkTrainer, NeuralForecaster
-from swiftbolt.models.registry import build_model
-from swiftbolt.models.trained import NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
+from swiftbolt.models.network_trainers import NetworkTrainer
+from swiftbolt.models.trained import NetworkConfig, NetworkName, TrainingJob
 from swiftbolt.panel import Panel
-from swiftbolt.windows import fold_origins, outcomes, outcomes_known
+from swiftbolt.windows import outcomes, outcomes_known
 
 FORECAST_ORDER = ("naive", "arima", "xgboost", "lstm", "transformer", "ensemble")
 _NEVER = np.datetime64("NaT")  # neither before nor after any session
@@ -292,7 +290,7 @@ def _mean_importance(
 def _train_networks(
     panel: Panel, folds: Sequence[Fold], recipe: Recipe, trainer: NetworkTrainer, progress: Progress
 ) -> tuple[dict[tuple[str, int], _Fitted], dict[str, str]]:
-    """Train every network on every fold in one go, then forecast in this process."""
+    """Train every network on every fold in one go, then forecast with them all."""
     jobs = [_job(name, fold, recipe) for name in recipe.networks for fold in folds]
     if not jobs:
         return {}, {}
@@ -301,13 +299,16 @@ def _train_networks(
     trained = trainer.train(
         panel, jobs, lambda job, failure: progress.done("networks", key_of[job.name, job.fold.index], failure)
     )
-    fitted: dict[tuple[str, int], _Fitted] = {}
-    failures: dict[str, str] = {}
-    for job, result in zip(jobs, trained, strict=True):
-        if isinstance(result, str):
-            failures[key_of[job.name, job.fold.index]] = result
-        else:
-            fitted[job.name, job.fold.index] = _network_forecasts(panel, job, result)
+    fits = [(job, result) for job, result in zip(jobs, trained, strict=True) if not isinstance(result, str)]
+    fitted: dict[tuple[str, int], _Fitted] = {
+        (job.name, job.fold.index): _Fitted(forecasts=left.forecasts, files=left.files, notes=left.notes, importance={})
+        for (job, _), left in zip(fits, trainer.forecast(panel, fits), strict=True)
+    }
+    failures = {
+        key_of[job.name, job.fold.index]: result
+        for job, result in zip(jobs, trained, strict=True)
+        if isinstance(result, str)
+    }
     return fitted, failures
 
 
@@ -315,18 +316,6 @@ def _job(name: NetworkName, fold: Fold, recipe: Recipe) -> TrainingJob:
     config = recipe.models[name]
     assert isinstance(config, NetworkConfig)
     return TrainingJob(name=name, config=config, fold=fold, seed=recipe.seed_of(name, fold.index))
-
-
-def _network_forecasts(panel: Panel, job: TrainingJob, trained: TrainedNetwork) -> _Fitted:
-    model = build_model(job.name, job.config)
-    assert isinstance(model, NeuralForecaster)
-    model.adopt(trained)
-    return _Fitted(
-        forecasts=forecast_as_known(model, panel, fold_origins(panel, job.fold)),
-        files=model.dump() if job.fold.is_live else {},
-        notes=tuple(model.notes),
-        importance={},
-    )
 
 
 def realised_outcomes(panel: Panel) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 import numpy as np
@@ -57,6 +57,7 @@ class BoostedTreesConfig(Strict):
     max_bin: int = Field(64, ge=2, le=1024, description="Histogram bins per feature.")
     min_rows: int = Field(250, ge=1, description="Fewest training rows with a label at the longest horizon.")
     threads: int = Field(1, ge=1, description="Threads of one fit; results do not depend on it.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where trees grow; forecasts are made on a CPU.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -116,6 +117,7 @@ def grow(job: BoostingJob) -> GrownTrees:
             "min_child_weight": config.min_child_weight,
             "reg_lambda": config.reg_lambda,
             "seed": job.seed,
+            "device": config.device,
             **shared,
         },
         data,

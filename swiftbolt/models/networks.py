@@ -1,20 +1,20 @@
-"""The neural forecasters' common part: how they are trained, by whom, and how trained weights become forecasts.
+"""The neural forecasters' common part: how trained weights become forecasts.
 
 ``swiftbolt.models.training`` holds the epoch loop, ``quantile_head`` the distribution, ``trained`` the values that
-travel. Whoever trains (this process, or workers elsewhere) is a ``NetworkTrainer``.
+travel, ``network_trainers`` those who train many networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol, Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from swiftbolt.config import Strict
-from swiftbolt.errors import ArtifactMismatch, ModelError, SwiftBoltError
+from swiftbolt.errors import ArtifactMismatch, ModelError
 from swiftbolt.folds import Fold
 from swiftbolt.forecast import HORIZONS, Forecasts
 from swiftbolt.models.base import Model, Scope
@@ -22,22 +22,9 @@ from swiftbolt.models.quantile_head import quantiles
 from swiftbolt.models.trained import Network, NetworkConfig, NetworkName, TrainedNetwork, TrainingJob
 from swiftbolt.models.training import FeatureTable, reproducible, train_network
 from swiftbolt.panel import Panel
-from swiftbolt.processes import spread
 from swiftbolt.scaling import panel_volatility
 from swiftbolt.sessions import Sessions, all_sessions
 from swiftbolt.windows import has_window
-
-__all__ = [
-    "InProcessTrainer",
-    "NetworkConfig",
-    "NetworkTrainer",
-    "NeuralForecaster",
-    "OnTrained",
-    "ProcessTrainer",
-    "Trained",
-    "TrainedNetwork",
-    "TrainingJob",
-]
 
 # Matrix products round differently for other shapes, other numbers of threads and even other rows of one product.
 # What is served alone must be what was released among many, so every batch has the same size, every origin its own
@@ -45,65 +32,6 @@ __all__ = [
 FORECAST_BATCH = 16
 FORECAST_THREADS = 1
 FORECAST_DEVICE = torch.device("cpu")
-
-
-Trained = TrainedNetwork | str
-"""A network, or why there is none."""
-
-OnTrained = Callable[[TrainingJob, str | None], None]
-"""Told of a job that ended, and why it failed, if it did."""
-
-
-class NetworkTrainer(Protocol):
-    """Trains networks, somewhere."""
-
-    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
-        """Train every job on ``panel``, in the order of ``jobs``; one that fails does not stop the others.
-
-        Args:
-            on_done: called in the caller's thread after each job, in whatever order they end.
-        """
-        ...
-
-
-class InProcessTrainer:
-    """Trains one job after another in this process."""
-
-    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
-        """See ``NetworkTrainer``."""
-        trained = []
-        for job in jobs:
-            trained.append(_train(panel, job))
-            on_done(job, _failure(trained[-1]))
-        return trained
-
-
-class ProcessTrainer:
-    """Trains several jobs at once, each in a process of this machine, to the bit as ``InProcessTrainer`` does."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
-    def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
-        """See ``NetworkTrainer``.
-
-        Raises:
-            EnvironmentFault: a process was killed from outside.
-        """
-        return spread(
-            _train, panel, jobs, workers=self.workers, on_done=lambda job, trained: on_done(job, _failure(trained))
-        )
-
-
-def _train(panel: Panel, job: TrainingJob) -> Trained:
-    try:
-        return train_network(panel, job)
-    except SwiftBoltError as exc:
-        return str(exc)
-
-
-def _failure(trained: Trained) -> str | None:
-    return trained if isinstance(trained, str) else None
 
 
 class NeuralForecaster(Model):

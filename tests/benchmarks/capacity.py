@@ -177,7 +177,8 @@ def retrain(symbols: int, cpus: int, costs: Costs, *, symbols_per_trial: int, se
     trainings = (costs.trees, costs.networks)
     workers = tuple(best_workers(symbols, cpus, training) for training in trainings)
     trees, networks = (train_seconds(symbols, *each) for each in zip(workers, trainings, strict=True))
-    trained = symbols * sum(training.symbol for training in trainings)
+    trained = symbols * (sum(training.symbol for training in trainings) + costs.forecast)
+    networks += symbols * costs.forecast / cpus
     starting = cpus * sum(training.start for training in trainings)
     return Retrain(
         symbols=symbols,

@@ -54,7 +54,6 @@ class DriverCosts:
         history: bars read from the store, made a panel and put into the object store.
         plan: units, their rows in the store, their shards.
         collect: outcomes read back from the run's storage, and their rows in the store.
-        forecast: with the networks.
         combine: the ensemble and the scorecard.
         publish: artifacts, explanations, features and forecasts into the store.
     """
@@ -63,14 +62,13 @@ class DriverCosts:
     history: float = 0.0
     plan: float = 0.0
     collect: float = 0.0
-    forecast: float = 0.0
     combine: float = 0.0
     publish: float = 0.0
 
     @property
     def symbol(self) -> float:
         """Seconds for each symbol."""
-        return self.history + self.plan + self.collect + self.forecast + self.combine + self.publish
+        return self.history + self.plan + self.collect + self.combine + self.publish
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +78,7 @@ class Costs:
     Attributes:
         symbols: CPU-seconds of the own units of every symbol that was measured.
         units: a symbol's own units.
+        forecast: CPU-seconds of a symbol's forecasts with the networks, which tasks make on all CPUs.
         panel_mb: of a symbol, once on every node.
         driver_mb: of a symbol's forecasts and what is made of them, in the driver.
         network_mb_s: megabytes a second from one node to another.
@@ -91,6 +90,7 @@ class Costs:
     driver: DriverCosts = DriverCosts()
     symbols: tuple[float, ...]
     units: int = 1
+    forecast: float = 0.0
     panel_mb: float = 0.0
     driver_mb: float = 0.0
     network_mb_s: float = float("inf")
@@ -102,13 +102,14 @@ MEASURED = Costs(
     trees=TrainCosts(start=21.5, symbol=10.7, sync=72.4),
     networks=TrainCosts(start=13.2, symbol=12.4, symbol_sync=1.63),
     driver=DriverCosts(
-        fixed=4.4, history=0.0067, plan=0.0005, collect=0.024, forecast=0.50, combine=0.35, publish=0.014
+        fixed=4.4, history=0.0067, plan=0.0005, collect=0.024, combine=0.35, publish=0.014
     ),
     symbols=(
         2.2, 2.2, 2.4, 2.4, 2.4, 2.5, 2.5, 2.5, 2.6, 2.6, 2.7, 2.7, 2.7, 2.7, 2.8, 2.8, 2.8, 2.9, 2.9, 3.2, 3.3, 10.4,
         17.7, 19.3,
     ),
     units=27,
+    forecast=0.50,
     panel_mb=1.05,
     driver_mb=17.7,
     network_mb_s=600.0,

@@ -45,16 +45,13 @@ from swiftbolt.evaluation.units import OnOutcome, Outcome, SerialExecutor, Unit,
 from swiftbolt.evaluation.walk_forward import walk_forward
 from swiftbolt.features import build_panel
 from swiftbolt.folds import Fold, FoldConfig, make_folds
-from swiftbolt.models.base import forecast_as_known
-from swiftbolt.models.networks import NeuralForecaster, OnTrained, Trained, TrainedNetwork, TrainingJob
-from swiftbolt.models.registry import build_model
-from swiftbolt.models.trained import NetworkName
+from swiftbolt.models.network_trainers import Fit, InProcessTrainer, NetworkForecasts, OnTrained, Trained
+from swiftbolt.models.trained import NetworkName, TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.panel import Panel
 from swiftbolt.processes import Cost, Meter
 from swiftbolt.store import Store
 from swiftbolt.universe import Universe
-from swiftbolt.windows import fold_origins
 
 CONFIG = Path("configs/retrain/universe.yaml")
 START, END = date(2003, 1, 2), date(2014, 12, 31)
@@ -90,7 +87,7 @@ def measure() -> Costs:
         print(f"  trees: {trees}", flush=True)
         networks = network_costs(panel, recipe, folds, Path(folder))
         print(f"  networks: {networks}", flush=True)
-        driver, driver_mb = driver_costs(bars, actions, Path(folder))
+        driver, forecast, driver_mb = driver_costs(bars, actions, Path(folder))
         print(f"  {driver}", flush=True)
     columns = (panel.features_RF, panel.log_price_R, panel.close_R, panel.session_R)
     return Costs(
@@ -101,6 +98,7 @@ def measure() -> Costs:
         symbols=tuple(sorted(seconds_of.values())),
         units=len(own) // MANY,
         panel_mb=sum(column.nbytes for column in columns) / 1e6 / FITTED,
+        forecast=forecast,
         driver_mb=driver_mb,
         network_mb_s=NETWORK_MB_S,
     )
@@ -264,6 +262,7 @@ class _Lent:
 
     outcomes: dict[str, Outcome]
     networks: dict[NetworkName, TrainedNetwork]
+    forecasts: list[NetworkForecasts]
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         """See ``Executor``."""
@@ -273,9 +272,13 @@ class _Lent:
         """See ``NetworkTrainer``."""
         return [self.networks[job.name] for job in jobs]
 
+    def forecast(self, panel: Panel, fits: Sequence[Fit]) -> list[NetworkForecasts]:
+        """See ``NetworkTrainer``."""
+        return self.forecasts
 
-def driver_costs(bars: Bars, actions: CorporateActions, folder: Path) -> tuple[DriverCosts, float]:
-    """What the driver does alone, by symbol and once, and its megabytes for each symbol."""
+
+def driver_costs(bars: Bars, actions: CorporateActions, folder: Path) -> tuple[DriverCosts, float, float]:
+    """What the driver does alone, by symbol and once; CPU-seconds of a symbol's network forecasts; its megabytes."""
     with temporary_server() as url, Store.connect(url) as store:
         store.migrate()
         store.upsert_bars(bars, source="bench")
@@ -284,7 +287,8 @@ def driver_costs(bars: Bars, actions: CorporateActions, folder: Path) -> tuple[D
         many, many_mb = _driver(store, bars.symbols, folder)
     of_symbol = {name: max(0.0, (many[name] - few[name]) / (MANY - FEW)) for name in many}
     once = sum(many.values()) - MANY * sum(of_symbol.values())
-    return DriverCosts(fixed=max(0.0, once), **of_symbol), (many_mb - few_mb) / (MANY - FEW)
+    forecast = of_symbol.pop("forecast")
+    return DriverCosts(fixed=max(0.0, once), **of_symbol), forecast, (many_mb - few_mb) / (MANY - FEW)
 
 
 def _driver(store: Store, symbols: Sequence[str], folder: Path) -> tuple[dict[str, float], float]:
@@ -317,11 +321,15 @@ def _driver(store: Store, symbols: Sequence[str], folder: Path) -> tuple[dict[st
         name: train_network(panel, TrainingJob(name=name, config=recipe.models[name], fold=folds[0], seed=1))
         for name in recipe.networks
     }
-    lent = _Lent({outcome.unit.key: outcome for outcome in collected.values()}, networks)
-    least = recipe.needed_sessions(universe)
+    jobs = [
+        TrainingJob(name=name, config=recipe.models[name], fold=fold, seed=1)
+        for name in recipe.networks
+        for fold in folds
+    ]
     with Meter() as forecast_meter:
-        for job_name, network in networks.items():
-            _forecast(panel, recipe, job_name, network, folds)
+        forecasts = InProcessTrainer().forecast(panel, [(job, networks[job.name]) for job in jobs])
+    lent = _Lent({outcome.unit.key: outcome for outcome in collected.values()}, networks, forecasts)
+    least = recipe.needed_sessions(universe)
     with Meter() as combine_meter:
         result = walk_forward(
             panel, folds, recipe, least_history=least, executor=lent, trainer=lent, progress=NoProgress()
@@ -334,21 +342,11 @@ def _driver(store: Store, symbols: Sequence[str], folder: Path) -> tuple[dict[st
             store, folder / "artifacts", run, history, panel, folds[-1], recipe, result, scorecard, skipped, True,
             lambda line: None,
         )  # fmt: skip
-    forecasting = forecast_meter.cost.seconds
     return {
         "history": history_meter.cost.seconds,
         "plan": plan_meter.cost.seconds,
         "collect": collect_meter.cost.seconds,
-        "forecast": forecasting,
-        "combine": combine_meter.cost.seconds - forecasting,  # the networks forecast in there, too
+        "forecast": forecast_meter.cost.cpu_seconds,
+        "combine": combine_meter.cost.seconds,
         "publish": publish_meter.cost.seconds,
     }, combine_meter.cost.peak_mb
-
-
-def _forecast(panel: Panel, recipe: Recipe, name: NetworkName, network: TrainedNetwork, folds: Sequence[Fold]) -> None:
-    """What a walk-forward does with trained networks."""
-    for fold in folds:
-        model = build_model(name, recipe.models[name])
-        assert isinstance(model, NeuralForecaster)
-        model.adopt(network)
-        forecast_as_known(model, panel, fold_origins(panel, fold))

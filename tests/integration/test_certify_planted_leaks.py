@@ -35,7 +35,7 @@ from swiftbolt.folds import Fold, FoldConfig, SessionRange
 from swiftbolt.forecast import HORIZONS, MODELS, Forecasts
 from swiftbolt.models import arima_garch, boosted_trees, naive, training
 from swiftbolt.models.boosted_trees import BoostedTrees
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.models.trained import TrainingJob
 from swiftbolt.panel import Panel
 from swiftbolt.providers.files import read_market_data

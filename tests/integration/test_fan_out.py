@@ -162,13 +162,13 @@ def test_a_storage_that_cannot_be_written_ends_the_fan_out_with_its_reason(
 def test_a_trial_too_large_for_the_cluster_is_not_waited_for_in_silence_nor_for_ever(
     ray_cluster: str, panel: Panel, units: list[Unit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.fan_out.WAITING_TOLD_S", 0.5)
+    monkeypatch.setattr("cluster.patience.WAITING_TOLD_S", 0.5)
     lines: list[str] = []
     executor = TuneExecutor(Resources(cpus_per_trial=64, wait_s=1), RunStorage.of(tmp_path, "run"), write=lines.append)
     with pytest.raises(EnvironmentFault, match=r"no worker could start for .*a trial asks for 64 CPUs"):
         executor.run(panel, RECIPE, units, lambda outcome: None)
     (line,) = lines
-    assert line.startswith("waiting for workers: a trial asks for 64 CPUs and 0 GPUs")
+    assert line.startswith("waiting for workers: a trial asks for 64 CPUs, and the cluster's nodes have 2 CPUs")
 
 
 def test_what_the_driver_raises_in_between_ends_the_fan_out(

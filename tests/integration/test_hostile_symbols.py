@@ -20,7 +20,7 @@ from swiftbolt.features.engine import build_panel
 from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
 from swiftbolt.forecast import MODELS, QUANTILE_COLUMNS
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.panel import Panel
 from swiftbolt.quality import inspect
 from swiftbolt.scaling import VOLATILITY_FLOOR

@@ -28,7 +28,7 @@ from swiftbolt.evaluation.walk_forward import WalkForward, walk_forward
 from swiftbolt.feature_cache import CohortHistory
 from swiftbolt.findings import Findings
 from swiftbolt.folds import make_folds
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.store import Store
 from swiftbolt.store.rows import FORECAST_SCHEMA, RESULT_SCHEMA
 from swiftbolt.universe import Cohort, Universe

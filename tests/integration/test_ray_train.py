@@ -23,7 +23,9 @@ from cluster.storage import RunStorage
 from cluster.train_runs import Files, Keep, Mark, TrainRun
 from swiftbolt.forecast import LEVELS
 from swiftbolt.models.lstm import LSTM, LSTMConfig
-from swiftbolt.models.networks import InProcessTrainer, NeuralForecaster, Trained, TrainedNetwork, TrainingJob
+from swiftbolt.models.network_trainers import InProcessTrainer, Trained
+from swiftbolt.models.networks import NeuralForecaster
+from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.models.training_state import TrainingState, identity_of
 from swiftbolt.models.transformer import Transformer, TransformerConfig

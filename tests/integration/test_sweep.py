@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psycopg
 import pytest
 import yaml
 from support.autoregressive import autoregressive_bars
 
+from cluster.lease import Lease
 from swiftbolt import cli
-from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, NotFound
+from swiftbolt.errors import ConfigError, DataError, EnvironmentFault, LeaseLost, NotFound
 from swiftbolt.evaluation.sweep_results import SweepFolder, ranked
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store
@@ -89,7 +92,13 @@ def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
     killed_after_one_trial(config)
     with Store.connect(migrated_url) as store:
         (run,) = store.runs()
-    assert (run.kind, run.state) == ("sweep", "running")
+        held = store.lease(f"sweep:{run.run}")
+        with psycopg.connect(migrated_url) as connection:
+            connection.execute("UPDATE leases SET renewed = renewed - interval '2 minutes'")
+        (later,) = store.runs()
+    assert (run.kind, run.state, later.state) == ("sweep", "running", "lost")
+    assert held is not None
+    assert held.run == run.run
     folder = SweepFolder(settings.home, run.run)
     before = {one.number: one for one in folder.trials() if one.state != "running"}
     assert 1 <= len(before) < 8
@@ -117,6 +126,7 @@ def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
         (run,) = store.runs()
         rows = store.trials("arima")
         assert store.releases() == []
+        assert store.lease(f"sweep:{run.run}") is None
     assert (run.state, run.done, run.failed, run.total) == ("succeeded", 8, 0, 8)
     assert len(rows) == 3 * 8
     assert {(row.source, row.sessions) for row in rows} == {("sweep", None)}
@@ -146,6 +156,11 @@ def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
     # What is done is not done again, and what has changed is not resumed.
     sweep(config, [], settings, lambda line: None, resume=run.run)
     assert folder.trials() == trials
+    base = config.parent / "arima.yaml"
+    assert cli.run(["sweep", "best", run.run, "--write", str(base)]) == 0  # over what the space varied
+    sweep(config, [], settings, lines.append, resume=run.run)
+    assert f"{base} has changed since sweep {run.run} began: it goes on with the settings it began with" in lines
+    assert (folder.plan(), folder.trials()) == (plan, trials)
     with pytest.raises(DataError, match="was of other reduction_factor: start a new one"):
         sweep(config, ["reduction_factor=3"], settings, lambda line: None, resume=run.run)
     with folder.held(), pytest.raises(EnvironmentFault, match="another process works on sweep"):
@@ -168,9 +183,48 @@ def test_a_sweep_that_is_interrupted_keeps_what_it_has_and_says_how_to_go_on(
         rows = store.trials("arima")
     assert run.state == "failed"
     assert run.failures == {"run": f"stopped before it was done; continue it with --resume {run.run}"}
-    trials = SweepFolder(settings.home, run.run).trials()
-    assert len(rows) == 3 * sum(bool(one.folds) for one in trials)
-    assert rows
+    ended = [one for one in SweepFolder(settings.home, run.run).trials() if one.state != "running"]
+    assert len(rows) == 3 * len(ended) > 0
+    lines: list[str] = []
+    sweep(config, [f"trials={len(ended) + 2}"], settings, lines.append, resume=run.run)
+    with Store.connect(migrated_url) as store:
+        assert len(store.trials("arima")) == 3 * (len(ended) + 2)  # what was in flight counts once
+
+
+def test_a_sweep_that_another_driver_has_taken_over_stops_and_leaves_its_record_alone(
+    ray_cluster: str, settings: Settings, config: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.sweep import sweep
+
+    def take_it_at_the_first(line: str) -> None:
+        if line.startswith("1/8 trials: "):
+            with psycopg.connect(migrated_url) as connection:
+                connection.execute("UPDATE leases SET holder = 'elsewhere/7/1.00'")
+
+    monkeypatch.setattr("cluster.sweep.Lease", partial(Lease, renew_s=0.01))
+    with pytest.raises(LeaseLost, match=r"^sweep sweep-.* was taken over by another driver"):
+        sweep(config, [], settings, take_it_at_the_first)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+        held = store.lease_of(run.run)
+    assert run.state == "running"
+    assert held is not None
+    assert held.holder == "elsewhere/7/1.00"
+
+
+def test_a_sweep_that_cannot_write_its_folder_is_recorded_as_failed(
+    settings: Settings, config: Path, migrated_url: str
+) -> None:
+    from cluster.sweep import sweep
+
+    settings.home.mkdir(exist_ok=True)
+    (settings.home / "sweeps").write_text("a file where a folder should be")
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        sweep(config, [], settings, lambda line: None)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+    assert run.state == "failed"
+    assert run.failures["run"].startswith(f"the folder of sweep {run.run}, {settings.home / 'sweeps'}")
 
 
 def test_a_sweep_refuses_what_it_cannot_search_before_it_starts(settings: Settings, config: Path) -> None:

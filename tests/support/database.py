@@ -91,6 +91,20 @@ def temporary_database(server_url: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@contextmanager
+def shut(server_url: str, inside: psycopg.Connection) -> Iterator[None]:
+    """Throw everybody out of a database for the time of the block, but for one connection into it."""
+    name = inside.info.dbname
+    others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s AND pid <> %s"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        try:
+            connection.execute(others, (name, inside.info.backend_pid))
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
 def named(server_url: str, database: str) -> str:
     """URL of another database of the same server."""
     return server_url.replace("@/postgres?", f"@/{database}?")

@@ -102,7 +102,7 @@ COSTS = Costs(
     fan_out=DEAR,
     trees=TrainCosts(start=5.0, symbol=1.0, sync=2.0),
     networks=TrainCosts(start=8.0, symbol=3.0, symbol_sync=0.02),
-    driver=DriverCosts(fixed=20.0, history=0.05, plan=0.01, collect=0.02, forecast=0.3, combine=0.1, publish=0.03),
+    driver=DriverCosts(fixed=20.0, history=0.05, plan=0.01, collect=0.02, combine=0.1, publish=0.03),
     symbols=(2.0, 4.0, 9.0),
     units=27,
     panel_mb=1.5,

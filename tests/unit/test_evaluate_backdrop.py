@@ -19,7 +19,7 @@ from swiftbolt.evaluation.units import SerialExecutor
 from swiftbolt.evaluation.walk_forward import walk_forward
 from swiftbolt.features import build_panel
 from swiftbolt.folds import make_folds
-from swiftbolt.models.networks import InProcessTrainer
+from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.providers.files import read_market_data
 from swiftbolt.quality import inspect
 

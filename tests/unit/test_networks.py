@@ -14,15 +14,9 @@ from support.planted import planted_fold, planted_panel
 from swiftbolt.errors import ArtifactMismatch, DidNotConverge, InsufficientHistory, ModelError
 from swiftbolt.forecast import HORIZONS, LEVELS, crps_from_quantiles
 from swiftbolt.models.lstm import LSTM, LSTMConfig
-from swiftbolt.models.networks import (
-    InProcessTrainer,
-    NetworkTrainer,
-    ProcessTrainer,
-    Trained,
-    TrainedNetwork,
-    TrainingJob,
-)
+from swiftbolt.models.network_trainers import InProcessTrainer, NetworkTrainer, ProcessTrainer, Trained
 from swiftbolt.models.quantile_head import QuantileHead, Standard, crps, quantiles, student_t_shape, summed_loss
+from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import EpochLoop, FeatureTable, Samples, prepare, standardised_returns, train_network
 from swiftbolt.models.training_state import TrainingState
 from swiftbolt.panel import Panel

@@ -81,9 +81,9 @@ def test_a_network_with_more_threads_than_a_worker_has_cpus_is_refused_before_th
     recipe = tiny_recipe("lstm")
     config = recipe.models["lstm"].model_copy(update={"threads": 2})
     recipe = type(recipe)(folds=recipe.folds, models={"lstm": config}, ensemble=recipe.ensemble, seed=1)
-    retrain._require_cpus(Resources(cpus_per_train_worker=2), recipe, Path("retrain.yaml"))
+    retrain.require_shares(Resources(cpus_per_train_worker=2), recipe, Path("retrain.yaml"))
     with pytest.raises(ConfigError, match="cpus_per_train_worker: is 1, but lstm is told to use 2 threads"):
-        retrain._require_cpus(Resources(cpus_per_train_worker=1), recipe, Path("retrain.yaml"))
+        retrain.require_shares(Resources(cpus_per_train_worker=1), recipe, Path("retrain.yaml"))
 
 
 @pytest.mark.parametrize("workers", [0, [0, 2], [3, 2]])
@@ -121,3 +121,15 @@ def test_a_run_with_more_failed_symbols_than_it_may_have_releases_nothing(allowe
         ModelError, match=r"1 of 3 symbols failed \(33.3%\), and max_failed_share is 33.0%.*arima/BF/B/"
     ):
         retrain.require_few_failures(panel, failures, allowed)
+
+
+def test_gpus_that_nobody_would_use_are_refused_and_so_are_trees_on_a_gpu_without_one() -> None:
+    recipe = tiny_recipe("xgboost")
+    trees = recipe.models["xgboost"].model_copy(update={"scope": "symbol", "device": "cuda"})
+    on_gpus = type(recipe)(folds=recipe.folds, models={"xgboost": trees}, ensemble=recipe.ensemble, seed=1)
+    quarter = Resources(gpus_per_trial=0.25)
+    retrain.require_shares(quarter, on_gpus, Path("retrain.yaml"))
+    with pytest.raises(ConfigError, match="gpus_per_trial: is 0, but xgboost is told to grow its trees on cuda"):
+        retrain.require_shares(Resources(), on_gpus, Path("retrain.yaml"))
+    with pytest.raises(ConfigError, match=r"gpus_per_trial: is 0.25, and no model that is fitted in trials uses a GPU"):
+        retrain.require_shares(quarter, recipe, Path("retrain.yaml"))

@@ -110,12 +110,10 @@ def test_a_pruned_trial_names_the_folds_it_saw_and_is_another_look_than_the_comp
     assert pruned.key != ledger_trials(PLAN, whole)[0].key
 
 
-def test_a_failed_trial_is_in_the_ledger_and_one_that_showed_nothing_yet_is_not() -> None:
+def test_a_failed_trial_is_in_the_ledger_and_one_that_has_not_ended_is_not() -> None:
     failed = ledger_trials(PLAN, TRIALS[3])[0]
     assert (failed.state, failed.reason, failed.crps, failed.skill) == ("failed", "no <row> is long enough", None, None)
-    assert ledger_trials(PLAN, sweep_trial(9, state="running")) == []
-    (stopped, *_) = ledger_trials(PLAN, sweep_trial(9, 1.0, state="running"))
-    assert (stopped.state, stopped.reason) == ("pruned", "stopped with the sweep after 1 of 2 folds")
+    assert ledger_trials(PLAN, sweep_trial(9, 1.0, state="running")) == []  # it is begun again, and counts as it ends
 
 
 # The folder
@@ -145,6 +143,18 @@ def test_a_sweep_that_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
     (folder.path / "sweep.json").write_text("{")
     with pytest.raises(DataError, match=r"sweep\.json cannot be read"):
         folder.plan()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path, "sweep-1")
+    said = r"the folder of sweep sweep-1, .*, cannot be written \(.+\): make room or let SWIFTBOLT_HOME name another"
+    with pytest.raises(EnvironmentFault, match=said):
+        folder.write_trial(TRIALS[0])  # there is none
+    (tmp_path / "sweeps").write_text("a file where a folder should be")
+    with pytest.raises(EnvironmentFault, match=said):
+        folder.write_plan(PLAN)
+    with pytest.raises(EnvironmentFault, match=said), folder.held():
+        pass
 
 
 def test_only_one_process_works_on_a_sweep(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from swiftbolt.evaluation.walk_forward import (
 from swiftbolt.features.engine import build_panel
 from swiftbolt.folds import Fold, make_folds
 from swiftbolt.forecast import QUANTILE_COLUMNS, Forecasts
-from swiftbolt.models.networks import InProcessTrainer, OnTrained, Trained
+from swiftbolt.models.network_trainers import InProcessTrainer, OnTrained, Trained
 from swiftbolt.models.trained import TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.panel import DoubtedBar, Panel
@@ -302,7 +302,7 @@ def test_no_member_at_all_is_an_error_that_gives_a_reason(panel: Panel) -> None:
         run(panel, tiny_recipe("arima"), executor=_Losing("arima"))
 
 
-class _FailingOnTheFirstFold:
+class _FailingOnTheFirstFold(InProcessTrainer):
     def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
         reasons = ["no worker came" if job.fold.index == 0 else None for job in jobs]
         for job, reason in zip(jobs, reasons, strict=True):
