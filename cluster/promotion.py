@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,7 @@ from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ConfigError, DataError, ModelError, SwiftBoltError
 from swiftbolt.evaluation.backdrop import Backdrop
 from swiftbolt.evaluation.evaluate import Plan
-from swiftbolt.evaluation.gate import NOT_ASKED, GateConfig, Verdict, judge, sample_to_certify
+from swiftbolt.evaluation.gate import NOT_ASKED, GateConfig, PromoteMode, Verdict, judge, sample_to_certify
 from swiftbolt.evaluation.leakage import Certificate, certify
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.replay import NoProgress
@@ -32,7 +31,6 @@ from swiftbolt.providers.base import MarketData
 from swiftbolt.store import Store
 from swiftbolt.universe import Universe
 
-PromoteMode = Literal["never", "gate", "always"]
 FIRST_CHAMPION = "naive"
 
 

@@ -10,43 +10,25 @@ by one run at a time.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import ray
 from pydantic import Field
 
 from cluster.command import parser_of, run_program
-from cluster.gauges import RunGauges
 from cluster.history import refuse_files
 from cluster.lease import Lease
-from cluster.progress import progress_view
-from cluster.promotion import PromoteMode, decide
-from cluster.publication import adjustment_of, not_forecast, patiently, publish, require_live
 from cluster.resources import Resources, require_cpus
-from cluster.run_records import Line, progress_recorder, reason_of, record_failure
-from cluster.session import ray_session
+from cluster.run_records import Line
 from cluster.storage import RunStorage
-from cluster.take_up import KIND, Work, identity_of, take_up, universe_key
-from cluster.unit_ledger import UnitLedger
-from cluster.walks import Walks
+from cluster.take_up import KIND, identity_of, take_up, universe_key
 from swiftbolt.config import load_config
-from swiftbolt.errors import ConfigError, LeaseLost, ModelError
-from swiftbolt.evaluation.evaluate import scorecard_of
-from swiftbolt.evaluation.gate import GateConfig, Verdict
-from swiftbolt.evaluation.ledger import Look
-from swiftbolt.evaluation.receipt import Receipt
+from swiftbolt.errors import ConfigError
+from swiftbolt.evaluation.gate import GateConfig, PromoteMode
 from swiftbolt.evaluation.recipe import Recipe, RecipeConfig, beside, require_members
-from swiftbolt.evaluation.scorecard import summary_lines
-from swiftbolt.evaluation.unit_keys import UNIVERSE, symbol_of
-from swiftbolt.evaluation.walk_forward import Progress
-from swiftbolt.folds import make_folds
 from swiftbolt.local import use_token_authentication
-from swiftbolt.panel import Panel
 from swiftbolt.release import Release
 from swiftbolt.settings import Settings
 from swiftbolt.store import Store, resolve_url
@@ -93,6 +75,8 @@ def retrain(
         SwiftBoltError: the run failed; nothing was published, it is recorded as failed, and what it did is kept.
     """
     use_token_authentication(settings)
+    from cluster.retrain_run import RetrainRun  # Ray reads how it is authenticated when it is imported
+
     config = load_config(config_path, RetrainConfig, overrides)
     recipe = Recipe.read(config, config_path)
     require_members(recipe, config_path)
@@ -119,170 +103,19 @@ def retrain(
                 write=write,
             )
             lease.name_run(work.run)
-            with ray_session(settings, url):
-                return _Retrain(
-                    config=config.model_copy(update={"promote": promote or config.promote}),
-                    recipe=recipe,
-                    universe=universe,
-                    settings=settings,
-                    store=store,
-                    lease=lease,
-                    work=work,
-                ).run(write)
-
-
-@dataclass(kw_only=True)
-class _Retrain:
-    """One run, with all that its steps need."""
-
-    config: RetrainConfig
-    recipe: Recipe
-    universe: Universe
-    settings: Settings
-    store: Store
-    lease: Lease
-    work: Work
-
-    def run(self, write: Line) -> Release:
-        """Walk, judge, publish, promote; record how it ended."""
-        started = time.monotonic()
-        name, skipped = self.work.run, dict(self.work.skipped)
-        try:
-            record = progress_recorder(self.store, name, write)
-            with progress_view(write, sys.stdout, record, also=[RunGauges(name)]) as (progress, write_above):
-                release = self._release(skipped, progress, write_above, started)
-        except LeaseLost:
-            raise  # the run is another driver's now, and so is its record
-        except BaseException as exc:
-            # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
-            why = f"{reason_of(exc)}; the same command goes on with it"
-            record_failure(self.store, name, time.monotonic() - started, {**skipped, "run": why}, write)
-            raise
-        self.work.storage.remove()
-        write(f"run {name}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
-        return release
-
-    def _release(self, skipped: dict[str, str], progress: Progress, write: Line, started: float) -> Release:
-        work, recipe, history = self.work, self.recipe, self.work.history
-        panel = history.panel()
-        folds = make_folds(panel.sessions, recipe.folds, live=True)
-        write(
-            f"run {work.run}: {len(panel.symbols)} symbols, {len(folds) - 1} test folds and the live one,"
-            f" {panel.sessions[0]} to {panel.last_session}"
-        )
-        ledger = UnitLedger(self.store, work.run, write)
-        walk = Walks(
-            panel=panel,
-            least_history=recipe.needed_sessions(self.universe),
-            resources=self.config.resources,
-            storage=work.storage,
-            alive=self.lease.require,
-            write=write,
-        )
-        result = walk.challenger(folds, recipe, ledger, progress)
-        patiently(ledger.flush, write)
-        require_few_failures(panel, result.failures, self.config.max_failed_share)
-        old_enough = panel.select(symbol for symbol in panel.symbols if symbol not in skipped)
-        skipped.update(not_forecast(old_enough, result.live_forecasts, write))
-        require_live(recipe, result, skipped)
-        verdict = decide(
-            self.config.promote,
-            store=self.store,
-            recipe=recipe,
-            result=result,
-            walk=lambda champion: walk.champion(folds, champion, progress),
-            history=history,
-            universe=self.universe,
-            config=self.config.gate,
-            write=write,
-        )
-        self.lease.require()
-        look = Look(self.store, recipe, panel, folds, least_history=walk.least_history, source="retrain")
-        scorecard = scorecard_of(
-            result, recipe, panel, history.bars, adjustment_of(history.actions), history.findings, skipped, look
-        )
-        release, version = publish(
-            self.store,
-            self.settings.artifacts,
-            work.run,
-            history,
-            panel,
-            folds[-1],
-            recipe,
-            result,
-            scorecard,
-            skipped,
-            walk.is_reproducible,
-            write,
-        )
-        look.record()
-        if look.unrecorded:
-            write(f"this look was not recorded: {look.unrecorded}")
-        for line in summary_lines(scorecard):
-            write(line)
-        promoted = verdict is not None and verdict.promotes
-        if promoted:
-            patiently(lambda: self.store.promote(version), write)
-        write(
-            f"release {version}: {len(release.symbols)} symbols from {release.origin},"
-            f" {'promoted' if promoted else 'not promoted'}"
-        )
-        for line in verdict.lines() if verdict is not None else ():
-            write(line)
-        self._finish(release, version, verdict, scorecard, {**skipped, **result.failures}, started, write)
-        return release
-
-    def _finish(
-        self,
-        release: Release,
-        version: int,
-        verdict: Verdict | None,
-        scorecard: Mapping[str, Any],
-        failures: Mapping[str, str],
-        started: float,
-        write: Line,
-    ) -> None:
-        """Leave the receipt, beside the release and in the store, and say that the run is done."""
-        seconds = time.monotonic() - started
-        receipt = Receipt.of(
-            run=self.work.run,
-            release=release,
-            version=version,
-            verdict=verdict,
-            scorecard=scorecard,
-            totals=patiently(lambda: self.store.unit_totals(self.work.run), write),
-            failures=failures,
-            seconds=seconds,
-            cpus=ray.cluster_resources().get("CPU", 0.0),  # type: ignore[no-untyped-call]
-            starts=self.work.starts,
-            identity=self.work.identity,
-        )
-        patiently(
-            lambda: self.store.finish_run(self.work.run, "succeeded", seconds, failures, receipt=receipt.to_json()),
-            write,
-        )
-        for line in receipt.lines():
-            write(line)
-
-
-def require_few_failures(panel: Panel, failures: Mapping[str, str], allowed: float) -> None:
-    """Refuse to release what fails for too many symbols.
-
-    Args:
-        failures: reasons by the key of the unit.
-        allowed: share of symbols with a failed fit.
-
-    Raises:
-        ModelError: they are more.
-    """
-    reasons = {symbol_of(key): f"{key}: {reason}" for key, reason in failures.items()}
-    reasons.pop(UNIVERSE, None)
-    share = len(reasons) / len(panel.symbols)
-    if share > allowed:
-        raise ModelError(
-            f"no release: {len(reasons)} of {len(panel.symbols)} symbols failed ({share:.1%}), and max_failed_share is"
-            f" {allowed:.1%}; the first: {next(iter(reasons.values()))}"
-        )
+            return RetrainRun(
+                resources=config.resources,
+                max_failed_share=config.max_failed_share,
+                promote=promote or config.promote,
+                gate=config.gate,
+                recipe=recipe,
+                universe=universe,
+                settings=settings,
+                url=url,
+                store=store,
+                lease=lease,
+                work=work,
+            ).run(write)
 
 
 def require_shares(resources: Resources, recipe: Recipe, file: Path) -> None:

@@ -28,6 +28,8 @@ from swiftbolt.forecast import HORIZONS, QUANTILE_COLUMNS, Float64
 from swiftbolt.providers.base import MarketData
 from swiftbolt.universe import Universe, is_file
 
+PromoteMode = Literal["never", "gate", "always"]
+
 Share = tuple[float, float]
 
 # Two configurations differ in what they make of calm and of wild times, and those last for weeks: even of outcomes that

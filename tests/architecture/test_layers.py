@@ -309,3 +309,10 @@ def test_a_module_without_a_docstring_is_found(tmp_path):
     bare.write_text("# a comment is none\nX = 1\n", encoding="utf-8")
     told.write_text('"""Says what it is."""\n', encoding="utf-8")
     assert without_docstring({"bare": bare, "told": told}) == ["bare"]
+
+
+@pytest.mark.parametrize("program", ["cluster.retrain", "cluster.sweep"])
+def test_a_program_on_ray_imports_it_only_once_the_token_is_set(program: str) -> None:
+    # Ray reads how it is authenticated when it is imported.
+    code = f"import sys, {program}; print('ray' in sys.modules)"
+    assert run_python(code).strip() == "False"

@@ -133,7 +133,7 @@ def test_a_retrain_leaves_a_release_that_repeats_to_the_bit_and_a_damaged_one_is
 
     # Another run breaks at its last step, goes on when it is asked again, and ends in the same bits.
     with monkeypatch.context() as patched:
-        patched.setattr("cluster.retrain.publish", broken)
+        patched.setattr("cluster.retrain_run.publish", broken)
         with pytest.raises(RuntimeError, match="the power went"):
             retrain(config, [], settings, lambda line: None)
     kept = {path: path.stat().st_mtime_ns for path in (settings.home / "runs").rglob("units/*")}

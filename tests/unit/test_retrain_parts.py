@@ -15,6 +15,7 @@ from support.recipes import tiny_recipe
 from cluster import publication, retrain, run_records
 from cluster.publication import not_forecast, patiently
 from cluster.resources import Resources
+from cluster.retrain_run import require_few_failures
 from swiftbolt.errors import ConfigError, ModelError, StoreUnavailable
 
 
@@ -115,12 +116,12 @@ def test_a_run_with_more_failed_symbols_than_it_may_have_releases_nothing(allowe
     # One symbol with two failures is one symbol; a pooled fit is none.
     failures = {"arima/BF/B/0": "no", "arima/BF/B/live": "no", "lstm/universe/1": "no"}
     if allowed > 1 / 3:
-        retrain.require_few_failures(panel, failures, allowed)
+        require_few_failures(panel, failures, allowed)
         return
     with pytest.raises(
         ModelError, match=r"1 of 3 symbols failed \(33.3%\), and max_failed_share is 33.0%.*arima/BF/B/"
     ):
-        retrain.require_few_failures(panel, failures, allowed)
+        require_few_failures(panel, failures, allowed)
 
 
 def test_gpus_that_nobody_would_use_are_refused_and_so_are_trees_on_a_gpu_without_one() -> None:
