@@ -55,6 +55,13 @@ class Resources(Strict):
     )
     wait_s: float = Field(900.0, gt=0, description="Seconds to wait for the cluster to have room for any trial at all.")
 
+    @field_validator("storage_path")
+    @classmethod
+    def _whole(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("s3://") and not Path(value).is_absolute():
+            raise ValueError("is neither an absolute folder nor s3://bucket/prefix")
+        return value
+
     @field_validator("trainings_at_once")
     @classmethod
     def _some(cls, value: int | Literal["auto"]) -> int | Literal["auto"]:

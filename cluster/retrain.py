@@ -86,13 +86,17 @@ def retrain(
     refuse_files(universe, universe_path)
     url = resolve_url(settings)
     storage_root = config.resources.storage_path or settings.home / "runs"
+
+    def storage_of(run: str) -> RunStorage:
+        return RunStorage.of(storage_root, run)
+
     with Store.connect(url) as store:
         store.migrate()
         what = "the retrain of this universe"
         with Lease(url, f"{KIND}:{universe_key(universe)}", what=what, write=write) as lease:
             work = take_up(
                 store,
-                lambda run: RunStorage.of(storage_root, run),
+                storage_of,
                 recipe,
                 universe,
                 {"recipe": recipe.to_json(), "universe": universe.model_dump(mode="json")},
@@ -112,6 +116,7 @@ def retrain(
                 universe=universe,
                 settings=settings,
                 url=url,
+                storage_of=storage_of,
                 store=store,
                 lease=lease,
                 work=work,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from cluster.publication import adjustment_of, not_forecast, patiently, publish,
 from cluster.resources import Resources
 from cluster.run_records import Line, progress_recorder, reason_of, record_failure
 from cluster.session import ray_session
-from cluster.take_up import Work
+from cluster.storage import RunStorage
+from cluster.take_up import Work, forget_others
 from cluster.unit_ledger import UnitLedger
 from cluster.walks import Walks
-from swiftbolt.errors import LeaseLost, ModelError
+from swiftbolt.errors import EnvironmentFault, LeaseLost, ModelError, StoreUnavailable
 from swiftbolt.evaluation.evaluate import scorecard_of
 from swiftbolt.evaluation.gate import GateConfig, PromoteMode, Verdict
 from swiftbolt.evaluation.ledger import Look
@@ -44,6 +45,7 @@ class RetrainRun:
 
     Attributes:
         url: of the store, for Ray's workers.
+        storage_of: of a run.
         lease: on the universe.
         work: what is retrained, and where what was done is kept.
     """
@@ -56,6 +58,7 @@ class RetrainRun:
     universe: Universe
     settings: Settings
     url: str
+    storage_of: Callable[[str], RunStorage]
     store: Store
     lease: Lease
     work: Work
@@ -78,9 +81,17 @@ class RetrainRun:
             if not recorded:  # no Ray could be had
                 self._record(exc, skipped, started, write)
             raise
-        self.work.storage.remove()
+        self._clean_up(write)
         write(f"run {name}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
         return release
+
+    def _clean_up(self, write: Line) -> None:
+        """Remove what was kept to go on with; what cannot be removed is no reason to call a finished run failed."""
+        try:
+            self.work.storage.remove()
+            forget_others(self.store, self.storage_of, self.universe, self.work.run)
+        except (EnvironmentFault, StoreUnavailable) as exc:
+            write(f"what earlier runs kept was not all removed: {exc}")
 
     def _watched(self, skipped: dict[str, str], started: float, write: Line) -> Release:
         record = progress_recorder(self.store, self.work.run, write)

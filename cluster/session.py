@@ -34,13 +34,15 @@ def ray_session(settings: Settings, database_url: str) -> Iterator[None]:
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     try:
         ray.init(
+            # Otherwise Ray would join whatever cluster of anybody's it finds on this machine.
+            address="local" if starts_here else None,
             include_dashboard=False if starts_here else None,
             object_store_memory=OBJECT_STORE_BYTES if starts_here else None,
             log_to_driver=False,
             logging_level=logging.WARNING,
             runtime_env={"env_vars": worker_environment},
         )
-    except (RuntimeError, ConnectionError, ray.exceptions.RayError) as exc:
+    except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as exc:
         where = "a local Ray did not start" if starts_here else f"no Ray answers at {os.environ['RAY_ADDRESS']}"
         raise EnvironmentFault(f"{where}: {exc}") from exc
     try:

@@ -101,6 +101,22 @@ def take_up(
     )
 
 
+def forget_others(store: Store, storage_of: Callable[[str], RunStorage], universe: Universe, run: str) -> None:
+    """Give up the runs of the same universe that ended before they were done: ``run`` has done their work by now.
+
+    Raises:
+        EnvironmentFault: their storage cannot be removed.
+    """
+    for row in store.runs():
+        if row.kind != KIND or row.run == run or row.state not in ("lost", "failed"):
+            continue
+        asked = store.run_config(row.run).get("universe", {})
+        if set(asked.get("symbols", ())) == set(universe.symbols):
+            storage_of(row.run).remove()
+            if row.state == "lost":
+                store.finish_run(row.run, "failed", row.seconds or 0.0, {"run": f"given up: {run} was done since"})
+
+
 def _go_on(
     run: str, identity: str, storage: RunStorage, store: Store, recipe: Recipe, universe: Universe, write: Line
 ) -> Work:

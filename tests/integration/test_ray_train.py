@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,12 +189,15 @@ def test_a_piece_that_kills_its_workers_is_given_up_and_the_others_are_done(ray_
         return {"left": piece.encode()}
 
     run = TrainRun.of(RunStorage.of(tmp_path, "run"), "pieces", ["first", "deadly", "last"])
-    fit = TorchTrainer(
-        lambda config: config["run"].work_through(work),
-        train_loop_config={"run": run},
-        scaling_config=ray.train.ScalingConfig(num_workers=1),
-        run_config=run.config(),
-    ).fit
+
+    def fit(part: TrainRun) -> ray.train.Result:
+        return TorchTrainer(
+            lambda config: config["run"].work_through(work),
+            train_loop_config={"run": part},
+            scaling_config=ray.train.ScalingConfig(num_workers=1),
+            run_config=part.config(),
+        ).fit()
+
     marks: dict[str, Mark] = {}
     run.follow(fit, lambda piece, mark: marks.update({piece: mark}))
     assert marks["deadly"].failure == "its workers died 4 times, most likely for want of memory"
@@ -232,18 +233,14 @@ def test_a_worker_killed_in_the_middle_of_a_training_goes_on_from_its_last_state
     written: list[float] = []
 
     def state(epoch: int) -> Path | None:
-        return next(tmp_path.glob(f"run/networks/*_epoch_{epoch:03d}/state.json"), None)
+        return next(tmp_path.glob(f"run/networks-0/*_epoch_{epoch:03d}/state.json"), None)
 
     def kill_after_two_states() -> None:
-        while state(10) is None:  # the first has been taken note of by then, this one perhaps not yet
-            time.sleep(0.05)
-        os.kill(train_worker_pid(), signal.SIGKILL)
-        written.append(state(5).stat().st_mtime)
+        if not written and state(10) is not None:  # the first was taken note of, this one perhaps not yet
+            written.append(state(5).stat().st_mtime)
+            os.kill(train_worker_pid(), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_after_two_states, daemon=True)
-    killer.start()
-    remote = trainer(tmp_path, workers=1).train(PANEL, slow, ignore)
-    killer.join(timeout=1)
+    remote = replace(trainer(tmp_path, workers=1), on_poll=kill_after_two_states).train(PANEL, slow, ignore)
     assert written == [state(5).stat().st_mtime]  # the first five epochs were not gone through again
     assert files_of(remote) == files_of(InProcessTrainer().train(PANEL, slow, ignore))
 

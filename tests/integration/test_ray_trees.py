@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,24 +124,19 @@ def test_more_threads_than_a_worker_has_cpus_are_refused(tmp_path: Path) -> None
 def test_a_killed_worker_changes_no_byte(ray_cluster: str, tmp_path: Path) -> None:
     panel = planted_panel(seed=5)
     slow = CONFIG.model_copy(update={"rounds": 500, "early_stopping_rounds": 500, "learning_rate": 0.001})
-    stop, killed = threading.Event(), list[int]()
+    killed: list[int] = []
 
     def kill_the_first_that_works() -> None:
-        while not killed and not stop.wait(0.1):
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    working = any(tmp_path.glob("run/trees.begun/*"))
-                    if working and "RayTrainWorker" in " ".join(process.cmdline()) and not killed:
-                        process.kill()
-                        killed.append(process.pid)
+        if killed or not any(tmp_path.glob("run/trees.begun/*")):
+            return
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not killed and "RayTrainWorker" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process.pid)
 
-    killer = threading.Thread(target=kill_the_first_that_works)
-    killer.start()
-    try:
-        found = trainer(tmp_path).outcomes(panel, recipe_of(slow), units_of(panel), ignore)
-    finally:
-        stop.set()
-        killer.join()
+    dogged = replace(trainer(tmp_path), on_poll=kill_the_first_that_works)
+    found = dogged.outcomes(panel, recipe_of(slow), units_of(panel), ignore)
     assert killed
     assert max(outcome.attempts for outcome in found) == 2
     assert left_by(found) == left_by(grown_here(panel, slow))
@@ -183,7 +177,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_stood(ray_cluster: str, tmp_p
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         driver.wait()
-    grown = {path: path.stat().st_mtime_ns for path in tmp_path.glob("run/trees/xgboost_00_*/*.ubj")}
+    grown = {path: path.stat().st_mtime_ns for path in tmp_path.glob("run/trees-0/xgboost_00_*/*.ubj")}
     assert grown
     panel = planted_panel(seed=5)
     found = trainer(tmp_path).outcomes(panel, recipe_of(), units_of(panel), ignore)

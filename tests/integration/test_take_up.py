@@ -15,7 +15,7 @@ from support.recipes import tiny_recipe
 
 from cluster.kept_history import keep_history, kept_to, read_history
 from cluster.storage import RunStorage
-from cluster.take_up import Work, identity_of, take_up
+from cluster.take_up import Work, forget_others, identity_of, take_up
 from swiftbolt.bars import Bars
 from swiftbolt.errors import DataError
 from swiftbolt.store import Store
@@ -43,7 +43,7 @@ def begin(store: Store, tmp_path: Path) -> Any:
             lambda run: RunStorage.of(tmp_path, run),
             changes.pop("recipe", RECIPE),
             UNIVERSE,
-            {"recipe": RECIPE.to_json()},
+            {"recipe": RECIPE.to_json(), "universe": UNIVERSE.model_dump(mode="json")},
             identity_of(changes.pop("identity", RECIPE), UNIVERSE, 1),
             fresh=changes.pop("fresh", False),
             resume_within_sessions=2,
@@ -131,3 +131,16 @@ def test_a_history_survives_to_the_bit_with_its_vix_and_a_damaged_one_is_refused
     (tmp_path / "copy" / "history" / "bars.parquet").write_bytes(b"half")
     with pytest.raises(DataError, match="start over with --fresh"):
         read_history(storage)
+
+
+def test_a_run_that_is_done_gives_up_the_others_of_its_universe_alone(store: Store, begin: Any, tmp_path: Path) -> None:
+    store.upsert_bars(WHOLE, source="test")
+    lost, done = begin(), begin(identity=replace(RECIPE, seed=6))
+    elsewhere = store.start_run("retrain", {"universe": {"symbols": ["CC"]}}, now=NOW, identity="other")
+    forget_others(store, lambda run: RunStorage.of(tmp_path, run), UNIVERSE, done.run)
+    rows = {row.run: row for row in store.runs()}
+    assert rows[lost.run].state == "failed"
+    assert rows[lost.run].failures == {"run": f"given up: {done.run} was done since"}
+    assert not (tmp_path / lost.run).exists()
+    assert (tmp_path / done.run).exists()
+    assert rows[elsewhere].state == "lost"

@@ -93,6 +93,14 @@ def test_a_number_of_train_workers_that_cannot_be_is_refused(workers: object) ->
         Resources.model_validate({"train_workers": workers})
 
 
+@pytest.mark.parametrize("key", ["storage_path", "trainings_at_once"])
+def test_resources_that_cannot_be_are_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match="is neither an absolute folder|is a number from 1 on"):
+        Resources.model_validate({key: {"storage_path": "runs", "trainings_at_once": 0}[key]})
+    for value in ("/mnt/runs", "s3://bucket/runs"):
+        assert Resources(storage_path=value).storage_path == value
+
+
 def test_work_that_asks_the_store_waits_for_it_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "_ASK_AGAIN_S", 0.0)
     answers = iter([StoreUnavailable("gone"), StoreUnavailable("gone"), 7])
