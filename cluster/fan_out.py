@@ -142,31 +142,33 @@ class _Watcher(tune.Callback):
         patience: Patience,
     ) -> None:
         self._finished, self._kept, self._alive, self._patience = finished, kept, alive, patience
+        self._fault: str | None = None
+        self._has_kept = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a pickle of every callback beside the run; that copy is never called."""
         return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Called in the driver after every step of every trial.
-
-        Raises:
-            EnvironmentFault: what was done cannot be kept, and the rest could not either.
-        """
+        """Called in the driver after every step of every trial."""
         for name, failure, cost in result.get("finished", ()):
             self._finished(name, failure, Cost(**cost))
-        if result.get("fault") is not None:
-            raise EnvironmentFault(result["fault"])
-        if result.get("kept"):
-            self._kept()
+        self._fault = result.get("fault") or self._fault
+        self._has_kept = self._has_kept or bool(result.get("kept"))
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Called in the driver many times a second.
+        """Called in the driver many times a second. What is raised here arrives as it is; above, Tune would wrap it.
 
         Raises:
-            EnvironmentFault: nothing could start for longer than one waits.
+            EnvironmentFault: what was done cannot be kept, and the rest could not either; or nothing could start for
+                longer than one waits.
         """
+        if self._fault is not None:
+            raise EnvironmentFault(self._fault)
         self._alive()
+        if self._has_kept:
+            self._has_kept = False
+            self._kept()
         states = {trial.status for trial in trials}
         self._patience.look("PENDING" in states and "RUNNING" not in states)
 

@@ -104,9 +104,9 @@ def retrain(
                 fresh=fresh,
                 resume_within_sessions=config.resume_within_sessions,
                 now=now(),
+                named=lease.name_run,
                 write=write,
             )
-            lease.name_run(work.run)
             return RetrainRun(
                 resources=config.resources,
                 max_failed_share=config.max_failed_share,

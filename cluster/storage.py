@@ -38,7 +38,7 @@ class RunStorage:
         """
         text = str(root)
         if not text.startswith("s3://") and not Path(text).is_absolute():
-            raise ValueError(f"storage_path {text!r} is neither an absolute folder nor s3://bucket/prefix")
+            raise ValueError("storage_path is neither an absolute folder nor s3://bucket/prefix")  # may hold a key
         return cls(text, run)
 
     @property

@@ -271,7 +271,6 @@ def _search(
         record(len(trials) - failed, failed, plan.trials)
 
     def on_ended(trials: Sequence[SweepTrial]) -> None:
-        lease.require()
         one = trials[-1]
         told = f"{one.loss:.5f}" if one.state != "failed" else f"{one.reason}"
         came = f"{len(one.folds)} of {len(plan.folds)} folds"
@@ -282,7 +281,7 @@ def _search(
     tell(ended)
     storage = settings.home / "ray"
     try:
-        Search(folder=folder, plan=plan, recipe=recipe, storage=storage, on_ended=on_ended).run(
+        Search(folder=folder, plan=plan, recipe=recipe, storage=storage, on_ended=on_ended, alive=lease.require).run(
             panel,
             courses,
             ended=ended,

@@ -22,7 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 from cluster.fan_out import set_up_tune
 from cluster.sweep_objective import Course, score_fold
 from swiftbolt.artifact import code_version
-from swiftbolt.errors import SwiftBoltError
+from swiftbolt.errors import EnvironmentFault, SwiftBoltError
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.search_space import Dimension, Parameters, Space, settings_of, written
 from swiftbolt.evaluation.sweep_results import PENALTY, FoldScore, SweepFolder, SweepPlan, SweepTrial, running_loss
@@ -111,9 +111,16 @@ class Recorder(tune.Callback):
     """Writes what trials show into the sweep's folder as they show it."""
 
     def __init__(
-        self, folder: SweepFolder, plan: SweepPlan, recipe: Recipe, ended: Sequence[SweepTrial], on_ended: OnEnded
+        self,
+        folder: SweepFolder,
+        plan: SweepPlan,
+        recipe: Recipe,
+        ended: Sequence[SweepTrial],
+        on_ended: OnEnded,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder, self._plan, self._recipe, self._on_ended = folder, plan, recipe, on_ended
+        self._folder, self._plan, self._recipe, self._on_ended, self._alive = folder, plan, recipe, on_ended, alive
+        self._fault: EnvironmentFault | None = None
         self._ended = list(ended)
         taken = {one.number for one in ended}
         self._numbers = (number for number in count() if number not in taken)
@@ -123,6 +130,16 @@ class Recorder(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a pickle of every callback beside the run; nobody reads it, and a store cannot be pickled."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Called in the driver many times a second.
+
+        Raises:
+            EnvironmentFault: what trials show cannot be kept.
+        """
+        self._alive()
+        if self._fault is not None:
+            raise self._fault
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Called in the driver whenever a trial is given to an actor."""
@@ -172,7 +189,10 @@ class Recorder(tune.Callback):
 
     def _note(self, trial: Any, known: SweepTrial) -> None:
         self._known[trial.trial_id] = known
-        self._folder.write_trial(known)
+        try:
+            self._folder.write_trial(known)
+        except EnvironmentFault as exc:
+            self._fault = exc  # raised at the next step: from here Tune would swallow it, and wait for ever
 
     def _end(self, trial: Any, known: SweepTrial) -> None:
         self._note(trial, known)
@@ -191,6 +211,7 @@ class Search:
     Attributes:
         recipe: the base's settings, and the seed that all seeds are made of.
         storage: folder for Tune's own files.
+        alive: called in the driver many times a second; what it raises ends the search.
     """
 
     folder: SweepFolder
@@ -198,6 +219,7 @@ class Search:
     recipe: Recipe
     storage: Path
     on_ended: OnEnded
+    alive: Callable[[], None]
 
     def run(
         self,
@@ -237,7 +259,7 @@ class Search:
                 name=f"{self.folder.run}-trials",
                 storage_path=str(self.storage),
                 verbose=0,
-                callbacks=[Recorder(self.folder, self.plan, self.recipe, ended, self.on_ended)],
+                callbacks=[Recorder(self.folder, self.plan, self.recipe, ended, self.on_ended, self.alive)],
                 failure_config=tune.FailureConfig(max_failures=retries),
             ),
         ).fit()

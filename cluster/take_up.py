@@ -69,6 +69,7 @@ def take_up(
     fresh: bool,
     resume_within_sessions: int,
     now: datetime,
+    named: Callable[[str], None],
     write: Line,
 ) -> Work:
     """Go on with the run of ``identity`` that ended before it was done, or begin one.
@@ -77,6 +78,7 @@ def take_up(
         described: what a new run is asked to do, for its record.
         fresh: begin a new one in any case.
         resume_within_sessions: how many sessions newer than a run's own the store's may be.
+        named: told the run's name as soon as there is one.
 
     Raises:
         DataError: no symbol of the universe can be trained.
@@ -87,6 +89,7 @@ def take_up(
         storage = storage_of(found.run)
         why_not = "--fresh" if fresh else _why_too_old(storage, store, universe, resume_within_sessions)
         if why_not is None:
+            named(found.run)
             store.resume_run(found.run)
             return _go_on(found.run, identity, storage, store, recipe, universe, write)
         write(f"run {found.run} is given up: {why_not}")
@@ -94,6 +97,7 @@ def take_up(
         store.finish_run(found.run, "failed", found.seconds or 0.0, {"run": f"given up: {why_not}"})
     history, skipped = load_history(store, universe, recipe, write)
     run = store.start_run(KIND, described, now=now, identity=identity)
+    named(run)
     storage = storage_of(run)
     keep_history(storage, history, skipped)
     return Work(

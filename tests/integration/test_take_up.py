@@ -48,10 +48,13 @@ def begin(store: Store, tmp_path: Path) -> Any:
             fresh=changes.pop("fresh", False),
             resume_within_sessions=2,
             now=NOW,
+            named=names.append,
             write=lines.append,
         )
 
     lines: list[str] = []
+    names: list[str] = []
+    take.names = names  # type: ignore[attr-defined]
     take.lines = lines  # type: ignore[attr-defined]
     return take
 
@@ -66,6 +69,7 @@ def test_a_run_that_died_goes_on_with_the_bars_it_began_with(store: Store, begin
     assert again.history.bars.frame.equals(first.history.bars.frame)
     assert again.history.panel().data_hash == first.history.panel().data_hash
     assert begin.lines == [f"run {first.run} goes on with the bars it began with, to {up_to(2).last_session}"]
+    assert begin.names == [first.run, first.run]
     assert len(store.runs()) == 1
 
 

@@ -95,7 +95,7 @@ def test_a_number_of_train_workers_that_cannot_be_is_refused(workers: object) ->
 
 @pytest.mark.parametrize("key", ["storage_path", "trainings_at_once"])
 def test_resources_that_cannot_be_are_refused(key: str) -> None:
-    with pytest.raises(ValidationError, match="is neither an absolute folder|is a number from 1 on"):
+    with pytest.raises(ValidationError, match=r"is neither an absolute folder|is a number from 1 on"):
         Resources.model_validate({key: {"storage_path": "runs", "trainings_at_once": 0}[key]})
     for value in ("/mnt/runs", "s3://bucket/runs"):
         assert Resources(storage_path=value).storage_path == value

@@ -19,7 +19,7 @@ from cluster.sweep_objective import plan_courses
 from cluster.sweep_search import ConfigurationTrial, Recorder, Search, decoded, encoded, seed_of_trial, trials_at_once
 from swiftbolt.config import load_config
 from swiftbolt.ensemble.weights import EnsembleConfig
-from swiftbolt.errors import ConfigError, ModelError
+from swiftbolt.errors import ConfigError, EnvironmentFault, ModelError
 from swiftbolt.evaluation.recipe import Recipe, beside
 from swiftbolt.evaluation.search_space import Dimension, require_possible, within
 from swiftbolt.evaluation.sweep_results import PENALTY, SweepFolder
@@ -37,7 +37,9 @@ POINT = {"learning_rate": 0.01, "max_depth": 3, "scope": "symbol"}
 def search(tmp_path: Path, **changes: Any) -> Search:
     plan = sweep_plan(**changes)
     folder = SweepFolder(tmp_path, plan.run)
-    return Search(folder=folder, plan=plan, recipe=RECIPE, storage=tmp_path, on_ended=lambda trials: None)
+    return Search(
+        folder=folder, plan=plan, recipe=RECIPE, storage=tmp_path, on_ended=lambda trials: None, alive=lambda: None
+    )
 
 
 def test_what_optuna_draws_becomes_the_values_of_the_space_again() -> None:
@@ -179,6 +181,18 @@ def test_a_trial_whose_worker_died_before_it_began_is_a_failed_trial_like_any_ot
     kept.on_trial_error(0, [], dead)
     assert [(one.number, one.state, one.parameters) for one in folder.trials()] == [(0, "failed", POINT)]
     assert told == [1]
+
+
+def test_a_folder_that_cannot_be_written_ends_the_search_at_its_next_step(tmp_path: Path) -> None:
+    plan = sweep_plan()
+    folder = SweepFolder(tmp_path, plan.run)  # it was never made
+    steps: list[int] = []
+    kept = Recorder(folder, plan, RECIPE, [], lambda trials: None, lambda: steps.append(1))
+    kept.on_step_begin(0, [])
+    kept.on_trial_start(0, [], SimpleNamespace(trial_id="a", config=encoded(SPACE, POINT)))
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        kept.on_step_begin(1, [])
+    assert steps == [1, 1]
 
 
 def test_no_trial_may_ask_for_more_threads_than_it_has_cpus_be_they_the_bases_or_searched() -> None:
