@@ -4,7 +4,7 @@
     PYTHONPATH=tests python -m benchmarks.capacity --measure  from costs measured on this machine, which takes minutes
 
 The fan-out is simulated event by event: workers run units and hand in reports, the driver takes them one at a time.
-Around it stand what the driver does alone and the two runs of Ray Train, one after the other as in a retrain. Each
+Around it stand what the driver does alone and the trainings by Ray Train, trees first, as in a retrain. Each
 second of each CPU is either work or lost for one of the ``REASONS``; the largest loss is what bounds the run.
 """
 
@@ -31,7 +31,7 @@ HEADER = (
     + "".join(f"{name:>10}" for name in STAGES)
     + "   busy   work"
     + "".join(f"{reason:>9}" for reason in REASONS)
-    + "  shard  trees nets   panel driver"
+    + "  shard  trees   nets   panel driver"
 )
 UNIVERSES = (500, 5_000, 10_000)
 CLUSTERS = (16, 64, 256)
@@ -118,17 +118,21 @@ def _steps(shard: Shard, least: float) -> Iterator[float]:
         yield seconds
 
 
-def train_seconds(symbols: int, workers: int, costs: TrainCosts) -> float:
-    """A run of Ray Train: its work is shared, each doubling of the workers costs what they have to tell each other."""
-    return (
-        costs.start + symbols * costs.symbol / workers + math.log2(workers) * (costs.sync + symbols * costs.symbol_sync)
+def train_seconds(symbols: int, workers: int, costs: TrainCosts, at_once: int = 1) -> float:
+    """Trainings by Ray Train, ``at_once`` side by side: the workers of each share its work, and each doubling of them
+    costs what they have to tell each other."""
+    share = math.ceil(costs.pieces / at_once) / costs.pieces
+    return costs.start + share * (
+        symbols * costs.symbol / workers + math.log2(workers) * (costs.sync + symbols * costs.symbol_sync)
     )
 
 
-def best_workers(symbols: int, cpus: int, costs: TrainCosts) -> int:
-    """The number of workers, a power of two, that is quickest; the least of them where several are."""
+def best_split(symbols: int, cpus: int, costs: TrainCosts) -> tuple[int, int]:
+    """Workers of a training, a power of two, and trainings side by side that are quickest; the fewest workers where
+    several are."""
     powers = [2**power for power in range(int(math.log2(cpus)) + 1)]
-    return min(powers, key=lambda workers: (train_seconds(symbols, workers, costs), workers))
+    splits = [(workers, min(costs.pieces, cpus // workers)) for workers in powers]
+    return min(splits, key=lambda split: (train_seconds(symbols, split[0], costs, split[1]), split))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +144,7 @@ class Retrain:
         busy: the share of all CPUs' time in the fan-out in which they fitted something.
         work: CPU-seconds of fits.
         lost: CPU-seconds that were none, by reason.
-        train_workers: of the trees and of the networks.
+        splits: workers of a training and trainings side by side, of the trees and of the networks.
     """
 
     symbols: int
@@ -150,7 +154,7 @@ class Retrain:
     busy: float
     work: float
     lost: Mapping[str, float]
-    train_workers: tuple[int, ...]
+    splits: tuple[tuple[int, int], ...]
 
     @property
     def seconds(self) -> float:
@@ -175,8 +179,11 @@ def retrain(symbols: int, cpus: int, costs: Costs, *, symbols_per_trial: int, se
     fan = fan_out(shards, cpus, costs.fan_out, [fetching * (worker // CPUS_PER_NODE) for worker in range(cpus)])
     driver = costs.driver.fixed + symbols * costs.driver.symbol
     trainings = (costs.trees, costs.networks)
-    workers = tuple(best_workers(symbols, cpus, training) for training in trainings)
-    trees, networks = (train_seconds(symbols, *each) for each in zip(workers, trainings, strict=True))
+    splits = tuple(best_split(symbols, cpus, training) for training in trainings)
+    trees, networks = (
+        train_seconds(symbols, workers, training, at_once)
+        for training, (workers, at_once) in zip(trainings, splits, strict=True)
+    )
     trained = symbols * (sum(training.symbol for training in trainings) + costs.forecast)
     networks += symbols * costs.forecast / cpus
     starting = cpus * sum(training.start for training in trainings)
@@ -194,7 +201,7 @@ def retrain(symbols: int, cpus: int, costs: Costs, *, symbols_per_trial: int, se
             "driver": cpus * driver,
             "Train": cpus * (trees + networks) - starting - trained,
         },
-        train_workers=workers,
+        splits=splits,
     )
 
 
@@ -244,11 +251,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def show(costs: Costs) -> None:
     """The table, where it ends, and what Tune's own figure comes to."""
-    print("capacity: minutes of a retrain on CPUs alone, by stage; the share of the CPUs' time at work, within the")
-    print(
-        "fan-out (busy) and in all; what the rest was lost to; symbols a shard; workers of Train; GB of a node's panel"
-    )
-    print("and of the driver's forecasts")
+    for line in (
+        "capacity: minutes of a retrain on CPUs alone, by stage; the share of the CPUs' time at work, within the fan-out",
+        "(busy) and in all; what the rest was lost to; symbols a shard; trainings side by side x workers of each; GB of",
+        "a node's panel and of the driver's forecasts",
+    ):
+        print(line)
     print(HEADER)
     for symbols in UNIVERSES:
         for cpus in CLUSTERS:
@@ -260,13 +268,17 @@ def show(costs: Costs) -> None:
     print(f"{trials:,} trials of {seconds:g} s on {cpus} CPUs: {ours:.0f} s; Ray's documentation: {published:.0f} s")
 
 
+def _split(split: tuple[int, int]) -> str:
+    return f"{split[1]}x{split[0]}"
+
+
 def show_run(run: Retrain, costs: Costs) -> None:
     """One line of the table."""
     stages = "".join(f"{run.stages[name] / 60:10.1f}" for name in STAGES)
     lost = "".join(f"{run.lost[reason] / (run.cpus * run.seconds):9.0%}" for reason in REASONS)
     print(
         f"{run.symbols:7,}{run.cpus:6}{run.seconds / 60:10.1f}{stages}{run.busy:7.0%}{run.efficiency:7.0%}{lost}"
-        f"{run.symbols_per_trial:7}{run.train_workers[0]:7}{run.train_workers[1]:5}"
+        f"{run.symbols_per_trial:7}{_split(run.splits[0]):>7}{_split(run.splits[1]):>7}"
         f"{run.symbols * costs.panel_mb / 1000:8.1f}{run.symbols * costs.driver_mb / 1000:7.1f}",
         flush=True,
     )

@@ -30,15 +30,17 @@ class FanOutCosts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainCosts:
-    """What a run of Ray Train costs.
+    """What trainings by Ray Train cost: all folds of the trees, or all folds of both networks.
 
     Attributes:
-        start: seconds until its workers work.
-        symbol: CPU-seconds a symbol, on one worker.
-        sync: seconds by which each doubling of the workers lengthens the run, however many symbols there are.
+        pieces: trainings that may run side by side.
+        start: seconds until workers work.
+        symbol: CPU-seconds a symbol, of all pieces, on one worker.
+        sync: seconds by which each doubling of a piece's workers lengthens all pieces, however many symbols there are.
         symbol_sync: the same for each symbol.
     """
 
+    pieces: int = 1
     start: float = 0.0
     symbol: float = 0.0
     sync: float = 0.0
@@ -99,8 +101,8 @@ class Costs:
 # By ``benchmarks.capacity --measure`` on two cores that others used, too: seconds, of Train above all, are too high.
 MEASURED = Costs(
     fan_out=FanOutCosts(launch=0.0025, actor=2.6, result=0.00061, trial=0.021, switch=0.060),
-    trees=TrainCosts(start=21.5, symbol=10.7, sync=72.4),
-    networks=TrainCosts(start=13.2, symbol=12.4, symbol_sync=1.63),
+    trees=TrainCosts(pieces=9, start=21.5, symbol=10.7, sync=72.4),
+    networks=TrainCosts(pieces=18, start=13.2, symbol=12.4, symbol_sync=1.63),
     driver=DriverCosts(
         fixed=4.4, history=0.0067, plan=0.0005, collect=0.024, combine=0.35, publish=0.014
     ),

@@ -220,7 +220,8 @@ def tree_costs(panel: Panel, recipe: Recipe, folds: Sequence[Fold], folder: Path
         return outcome.cost.seconds
 
     start, alone, sync = _train(run)
-    return TrainCosts(start=start, symbol=len(folds) * alone / FITTED, sync=len(folds) * sync)
+    count = len(folds)
+    return TrainCosts(pieces=count, start=start, symbol=count * alone / FITTED, sync=count * sync)
 
 
 def network_costs(panel: Panel, recipe: Recipe, folds: Sequence[Fold], folder: Path) -> TrainCosts:
@@ -241,7 +242,10 @@ def network_costs(panel: Panel, recipe: Recipe, folds: Sequence[Fold], folder: P
         return sum(cost.seconds for cost in costs)
 
     start, alone, sync = _train(run)
-    return TrainCosts(start=start, symbol=len(folds) * alone / FITTED, symbol_sync=len(folds) * sync / FITTED)
+    count = len(folds)
+    return TrainCosts(
+        pieces=count * len(jobs), start=start, symbol=count * alone / FITTED, symbol_sync=count * sync / FITTED
+    )
 
 
 def _train(run: Callable[[int], float]) -> tuple[float, float, float]:

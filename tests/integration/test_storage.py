@@ -138,5 +138,5 @@ def test_an_address_that_cannot_be_read_is_a_fault_without_the_credentials() -> 
 
 
 def test_a_folder_must_be_absolute() -> None:
-    with pytest.raises(ValueError, match="'runs' is neither an absolute folder nor s3://bucket/prefix"):
+    with pytest.raises(ValueError, match="storage_path is neither an absolute folder nor s3://bucket/prefix"):
         RunStorage.of("runs", "run")

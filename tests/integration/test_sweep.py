@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -221,6 +222,27 @@ def test_a_sweep_that_cannot_write_its_folder_is_recorded_as_failed(
         (run,) = store.runs()
     assert run.state == "failed"
     assert run.failures["run"].startswith(f"the folder of sweep {run.run}, {settings.home / 'sweeps'}")
+
+
+def test_a_sweep_for_whose_lock_there_is_no_room_is_recorded_as_failed(
+    settings: Settings, config: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.sweep import sweep
+
+    opened = Path.open
+
+    def without_room(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == ".lock":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", without_room)
+    with pytest.raises(EnvironmentFault, match=r"cannot be written \(No space left on device\)"):
+        sweep(config, [], settings, lambda line: None)
+    with Store.connect(migrated_url) as store:
+        (run,) = store.runs()
+    assert run.state == "failed"
+    assert "No space left on device" in run.failures["run"]
 
 
 def test_a_sweep_refuses_what_it_cannot_search_before_it_starts(settings: Settings, config: Path) -> None:

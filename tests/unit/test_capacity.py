@@ -90,12 +90,24 @@ def test_train_shares_its_work_and_pays_for_each_doubling() -> None:
     assert train_seconds(100, 8, costs) == pytest.approx(10 + 25 + 3 * 4)
 
 
-def test_the_workers_of_train_are_as_many_as_pay() -> None:
+def test_trainings_side_by_side_go_in_rounds() -> None:
+    costs = TrainCosts(pieces=9, start=10, symbol=1.8)
+    assert train_seconds(100, 1, costs, at_once=9) == pytest.approx(10 + 20)
+    assert train_seconds(100, 1, costs, at_once=8) == pytest.approx(10 + 40)
+    assert train_seconds(100, 2, costs, at_once=3) == pytest.approx(10 + 30)
+
+
+def test_the_workers_of_a_training_are_as_many_as_pay() -> None:
     # 200 s of work and 4 s for each doubling: 16, 32 and 64 workers take 28.5, 26.25 and 27.125 s.
     costs = TrainCosts(symbol=2.0, sync=4.0)
-    assert capacity.best_workers(100, 1024, costs) == 32
-    assert capacity.best_workers(100, 20, costs) == 16
-    assert capacity.best_workers(100, 1024, TrainCosts()) == 1
+    assert capacity.best_split(100, 1024, costs) == (32, 1)
+    assert capacity.best_split(100, 20, costs) == (16, 1)
+    assert capacity.best_split(100, 1024, TrainCosts()) == (1, 1)
+
+
+def test_trainings_side_by_side_come_before_workers_that_wait_for_each_other() -> None:
+    assert capacity.best_split(100, 4, TrainCosts(pieces=4, symbol=2.0, sync=1.0)) == (1, 4)
+    assert capacity.best_split(100, 8, TrainCosts(pieces=4, symbol=2.0, sync=1.0)) == (2, 4)
 
 
 COSTS = Costs(
