@@ -26,7 +26,15 @@ _CLOCK_STEP_S = 5.0  # by which a clock that is set moves when a process is said
 
 def holder_of(process: int) -> str:
     """This machine, the process and when it began, so that a process number used again is another holder."""
-    return f"{socket.gethostname()}/{process}/{psutil.Process(process).create_time():.2f}"
+    return f"{_here()}/{process}/{psutil.Process(process).create_time():.2f}"
+
+
+def _here() -> str:
+    """This machine; containers that share its name number their processes apart."""
+    try:
+        return f"{socket.gethostname()}#{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 class Lease:
@@ -116,14 +124,14 @@ class Lease:
             if held.holder != first.holder or held.renewed > first.renewed:
                 raise EnvironmentFault(self._refusal(held))
             where, process, began = held.holder.split("/")
-            if where == socket.gethostname():
+            if where == _here():
                 if is_alive(int(process), float(began)):
                     raise EnvironmentFault(self._refusal(held))
                 held = self._try(held.holder)
                 continue
             if not told:
                 self._write(
-                    f"{_run_of(held)} on {where} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
+                    f"{_run_of(held)} on {where.partition('#')[0]} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
                     f" {max(0.0, self._silent_s - held.silent_s):.0f} s to see whether it lives"
                 )
                 told = True
@@ -137,6 +145,7 @@ class Lease:
 
     def _refusal(self, held: LeaseRow) -> str:
         where, process, _ = held.holder.split("/")
+        where = where.partition("#")[0]
         return (
             f"{_run_of(held)} holds {self._what}, since {held.taken:%Y-%m-%d %H:%M:%S %Z}, as process {process} on"
             f" {where}: wait for it (swiftbolt runs), or end it and run the same command again"

@@ -166,9 +166,10 @@ def _begin(plan: SweepPlan, config: SweepConfig, settings: Settings, store: Stor
         EnvironmentFault: its folder cannot be written.
     """
     run = store.start_run("sweep", config.model_dump(mode="json"), now=datetime.now(UTC))
-    named = replace(plan, run=run)
+    named, folder = replace(plan, run=run), SweepFolder(settings.home, run)
     try:
-        SweepFolder(settings.home, run).write_plan(named)
+        with folder.held():  # which makes its lock too: nothing of the folder is missing once the run is under way
+            folder.write_plan(named)
     except EnvironmentFault as exc:
         record_failure(store, run, 0.0, {"run": str(exc)}, write)
         raise

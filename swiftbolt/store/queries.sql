@@ -466,7 +466,7 @@ SELECT
     CASE
         WHEN state = 'running' AND (
             leases.renewed < clock_timestamp() - make_interval(secs => %(silent_s)s)
-            OR leases.name IS NULL AND identity IS NOT NULL
+            OR leases.name IS NULL AND (identity IS NOT NULL OR kind = 'sweep')
         ) THEN 'lost'
         ELSE state
     END AS state,

@@ -252,9 +252,9 @@ def main(arguments: list[str] | None = None) -> None:
 def show(costs: Costs) -> None:
     """The table, where it ends, and what Tune's own figure comes to."""
     for line in (
-        "capacity: minutes of a retrain on CPUs alone, by stage; the share of the CPUs' time at work, within the fan-out",
-        "(busy) and in all; what the rest was lost to; symbols a shard; trainings side by side x workers of each; GB of",
-        "a node's panel and of the driver's forecasts",
+        "capacity: minutes of a retrain on CPUs alone, by stage; the share of the CPUs' time at work, within the",
+        "fan-out (busy) and in all; what the rest was lost to; symbols a shard; trainings side by side x workers",
+        "of each; GB of a node's panel and of the driver's forecasts",
     ):
         print(line)
     print(HEADER)

@@ -223,7 +223,7 @@ def test_a_run_is_lost_when_its_lease_is_silent_or_gone_and_only_while_it_says_i
 
 
 def test_a_run_that_never_had_a_lease_is_not_called_lost(store: Store) -> None:
-    store.start_run("sweep", {}, now=NOW)
+    store.start_run("notebook", {}, now=NOW)
     (row,) = store.runs()
     assert row.state == "running"
 

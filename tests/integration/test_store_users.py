@@ -208,6 +208,8 @@ def test_a_request_writes_to_no_table_but_those_of_users(sql):
         "SELECT * FROM quarantined_rows",
         "SELECT * FROM symbol_revisions",
         "SELECT * FROM runs",
+        "SELECT * FROM run_units",
+        "SELECT * FROM leases",
         "SELECT * FROM schema_migrations",
         "CREATE TABLE public.mine ()",
     ],
