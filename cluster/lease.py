@@ -130,8 +130,9 @@ class Lease:
                 held = self._try(held.holder)
                 continue
             if not told:
+                host = where.partition("#")[0]
                 self._write(
-                    f"{_run_of(held)} on {where.partition('#')[0]} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
+                    f"{_run_of(held)} on {host} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
                     f" {max(0.0, self._silent_s - held.silent_s):.0f} s to see whether it lives"
                 )
                 told = True
