@@ -19,7 +19,9 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import ray
+import ray.exceptions
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 
 from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
 from cluster.patience import Patience
@@ -302,11 +304,25 @@ def _last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+_tunes_own = RayActorManager._actor_task_failed
+
+
+def _actor_task_failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
+    if isinstance(exception, ray.exceptions.OutOfMemoryError):
+        why = next((line for line in str(exception).splitlines() if line.startswith("OOM kill reason: ")), "")
+        exception = ray.exceptions.RayActorError(
+            error_msg=f"Ray ended it, as its node was short of memory. {why.removeprefix('OOM kill reason: ')}"
+        )
+    _tunes_own(manager, task, exception)
+
+
 def set_up_tune() -> None:
     """Progress is ours to print: no tables, no per-trial result files, no warnings that those are absent.
 
-    An interrupt ends the run: Tune would take it for a wish to go on with what happens to be finished.
+    An interrupt ends the run: Tune would take it for a wish to go on with what happens to be finished. A worker that
+    Ray ends for want of memory ends its trial: Tune would end with it, as it knows of no other deaths than an actor's.
     """
+    RayActorManager._actor_task_failed = _actor_task_failed  # type: ignore[method-assign]
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

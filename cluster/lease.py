@@ -130,9 +130,8 @@ class Lease:
                 held = self._try(held.holder)
                 continue
             if not told:
-                host = where.partition("#")[0]
                 self._write(
-                    f"{_run_of(held)} on {host} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
+                    f"{_run_of(held)} on {held.host} held {self._what} {held.silent_s:.0f} s ago: waiting up to"
                     f" {max(0.0, self._silent_s - held.silent_s):.0f} s to see whether it lives"
                 )
                 told = True
@@ -145,11 +144,9 @@ class Lease:
         )
 
     def _refusal(self, held: LeaseRow) -> str:
-        where, process, _ = held.holder.split("/")
-        where = where.partition("#")[0]
         return (
-            f"{_run_of(held)} holds {self._what}, since {held.taken:%Y-%m-%d %H:%M:%S %Z}, as process {process} on"
-            f" {where}: wait for it (swiftbolt runs), or end it and run the same command again"
+            f"{_run_of(held)} holds {self._what}, since {held.taken:%Y-%m-%d %H:%M:%S %Z}, as process {held.process} on"
+            f" {held.host}: wait for it (swiftbolt runs), or end it and run the same command again"
         )
 
     def _renew(self) -> None:

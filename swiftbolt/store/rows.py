@@ -142,7 +142,12 @@ class UnitTotal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRow:
-    """Who holds a lease; ``silent_s`` is how many seconds ago it was renewed, by the database's clock."""
+    """Who holds a lease.
+
+    Attributes:
+        holder: ``place/process/began``, the place a host's name and, after ``#``, what parts its containers.
+        silent_s: how many seconds ago it was renewed, by the database's clock.
+    """
 
     name: str
     run: str | None
@@ -150,6 +155,16 @@ class LeaseRow:
     taken: datetime
     renewed: datetime
     silent_s: float
+
+    @property
+    def host(self) -> str:
+        """Name of the machine."""
+        return self.holder.partition("/")[0].partition("#")[0]
+
+    @property
+    def process(self) -> str:
+        """Number of the process on it."""
+        return self.holder.split("/")[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

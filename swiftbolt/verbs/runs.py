@@ -42,9 +42,10 @@ def list_runs(context: typer.Context, as_json: AsJson = False) -> None:
 def show(
     run: Annotated[str, typer.Argument(help="The run, as swiftbolt runs names it.")],
     failed: Annotated[bool, typer.Option("--failed", help="Tell every failed fit, too.")] = False,
+    with_config: Annotated[bool, typer.Option("--config", help="Tell what it was asked to do, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run: configuration, state, who works on it, fits by model, failures by reason, its receipt."""
+    """Show a run: state, who works on it, fits by model, failures by reason, at the end its receipt."""
     from swiftbolt.evaluation.receipt import group_failures
 
     with open_store() as store:
@@ -69,12 +70,13 @@ def show(
             }
         )
         return
-    for line in _config_lines(config):
+    for line in _config_lines(config) if with_config else ():
         print_line(line)
     print_line(_state_line(row))
     if lease is not None:
         print_line(
-            f"{lease.holder} works on it since {lease.taken:%Y-%m-%d %H:%M %Z}, heard of {lease.silent_s:.0f} s ago"
+            f"process {lease.process} on {lease.host} works on it since {lease.taken:%Y-%m-%d %H:%M %Z}, heard of"
+            f" {lease.silent_s:.0f} s ago"
         )
     if receipt is not None:
         _print_receipt(receipt)

@@ -16,7 +16,7 @@ CONFIG = {
     "recipe": {"seed": 7, "folds": {"count": 4}, "models": {}},
     "universe": {"symbols": [f"S{i:02d}" for i in range(20)], "ranks": [1, 2]},
 }
-HOLDER = "host:4711"
+HOLDER = "host#26/4711/1.00"
 
 
 @pytest.fixture(autouse=True)
@@ -95,12 +95,13 @@ def test_a_lost_sweep_goes_on_another_way(store, capsys):
 
 
 def test_a_run_under_way_shows_its_configuration_driver_fits_and_failures(run, capsys):
-    seen = shown(capsys, "show", run)
+    assert "recipe." not in shown(capsys, "show", run)
+    seen = shown(capsys, "show", run, "--config")
     assert "recipe.folds.count = 4\n" in seen
     assert "universe.symbols = S00, S01, S02, S03, S04, S05, S06, S07, ... (20 in all)\n" in seen
     assert "universe.ranks = 1, 2\n" in seen
     assert f"{run}: running; began 2026-11-22 14:30 UTC; 3 of 4 done, 2 failed\n" in seen
-    assert f"{HOLDER} works on it since " in seen
+    assert "process 4711 on host works on it since " in seen
     assert "failed: 2x <symbol>: singular (S01, S02)\n" in seen
     assert "Failed fits" not in seen
     row = next(line for line in seen.splitlines() if "arima" in line)
