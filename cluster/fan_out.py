@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import ray
 import ray.exceptions
 from ray import tune
-from ray.air.execution._internal.actor_manager import RayActorManager
 
 from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
 from cluster.patience import Patience
@@ -304,26 +303,34 @@ def _last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-_tunes_own = RayActorManager._actor_task_failed
-
-
-def _actor_task_failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
-    if isinstance(exception, ray.exceptions.OutOfMemoryError):
-        why = next((line for line in str(exception).splitlines() if line.startswith("OOM kill reason: ")), "")
-        exception = ray.exceptions.RayActorError(
-            error_msg=f"Ray ended it, as its node was short of memory. {why.removeprefix('OOM kill reason: ')}"
-        )
-    _tunes_own(manager, task, exception)
-
-
 def set_up_tune() -> None:
     """Progress is ours to print: no tables, no per-trial result files, no warnings that those are absent.
 
-    An interrupt ends the run: Tune would take it for a wish to go on with what happens to be finished. A worker that
-    Ray ends for want of memory ends its trial: Tune would end with it, as it knows of no other deaths than an actor's.
+    An interrupt ends the run: Tune would take it for a wish to go on with what happens to be finished.
     """
-    RayActorManager._actor_task_failed = _actor_task_failed  # type: ignore[method-assign]
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    _survive_want_of_memory()
+
+
+def _survive_want_of_memory() -> None:
+    """Let a worker that Ray ends for want of memory be one that died: Tune ends with it, as it knows no such error."""
+    try:
+        from ray.air.execution._internal.actor_manager import RayActorManager
+
+        own: Callable[[Any, Any, Exception], None] = RayActorManager._actor_task_failed
+    except (ImportError, AttributeError):  # a Ray that is built otherwise: the run ends, and can be gone on with
+        return
+    if own.__module__ == __name__:
+        return
+
+    def failed(manager: Any, task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            said = (line.partition("OOM kill reason: ")[2] for line in str(exception).splitlines())
+            why = next(filter(None, said), "no more is known")
+            exception = ray.exceptions.RayActorError(error_msg=f"Ray ended it, as memory ran out on its node: {why}")
+        own(manager, task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[assignment]

@@ -169,8 +169,6 @@ class RetrainRun:
             f"release {version}: {len(release.symbols)} symbols from {release.origin},"
             f" {'promoted' if promoted else 'not promoted'}"
         )
-        for line in verdict.lines() if verdict is not None else ():
-            write(line)
         self._finish(release, version, verdict, scorecard, {**skipped, **result.failures}, started, write)
         return release
 
