@@ -320,17 +320,17 @@ def _survive_want_of_memory() -> None:
     try:
         from ray.air.execution._internal.actor_manager import RayActorManager
 
-        own: Callable[[Any, Any, Exception], None] = RayActorManager._actor_task_failed
+        own: Callable[..., None] = RayActorManager._actor_task_failed
     except (ImportError, AttributeError):  # a Ray that is built otherwise: the run ends, and can be gone on with
         return
     if own.__module__ == __name__:
         return
 
-    def failed(manager: Any, task: Any, exception: Exception) -> None:
+    def failed(manager: Any, *, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
             said = (line.partition("OOM kill reason: ")[2] for line in str(exception).splitlines())
             why = next(filter(None, said), "no more is known")
             exception = ray.exceptions.RayActorError(error_msg=f"Ray ended it, as memory ran out on its node: {why}")
-        own(manager, task, exception)
+        own(manager, tracked_actor_task=tracked_actor_task, exception=exception)
 
     RayActorManager._actor_task_failed = failed  # type: ignore[assignment]

@@ -297,9 +297,7 @@ def test_processes_train_the_same_networks_to_the_bit_and_tell_of_each(trained: 
 
 
 @pytest.mark.parametrize("trainer", [InProcessTrainer(), ProcessTrainer(2)], ids=["in process", "processes"])
-def test_a_job_that_fails_gives_its_reason_and_stops_no_other(
-    trainer: NetworkTrainer, trained: TrainedNetwork
-) -> None:
+def test_a_job_that_fails_gives_its_reason_and_stops_no_other(trainer: NetworkTrainer, trained: TrainedNetwork) -> None:
     told: dict[int, str | None] = {}
     networks = trainer.train(
         PANEL, [job(look_back=1000), job()], lambda one, failure: told.update({one.config.look_back: failure})
