@@ -34,6 +34,7 @@ from swiftbolt.panel import Panel
 from swiftbolt.processes import Cost
 
 STEP_SECONDS = 1.0
+_WANT_OF_MEMORY = "Ray ended it, as memory ran out on its node"
 
 Shard = dict[str, Unit]
 """Units by id."""
@@ -232,12 +233,16 @@ class TuneExecutor:
             watcher = _Watcher(finished, take_note, self._alive, patience)
             shared = ray.put(panel)
             for attempt in range(1, self._resources.trial_retries + 2):
+                # Ray ends several workers when memory runs out: at last the one that takes it has to be alone.
+                is_last = attempt == self._resources.trial_retries + 1
+                at_once = 1 if is_last and any(_WANT_OF_MEMORY in why for why in deaths.values()) else None
                 shards = self._cut(kept.missing, attempt)
-                deaths = self._walk(shared, recipe, shards, attempt, watcher)
+                deaths = self._walk(shared, recipe, shards, attempt, watcher, at_once)
                 take_note()
                 if not kept.missing:
                     break
-                self._write(f"{len(kept.missing)} fits were lost with their workers (attempt {attempt})")
+                why = next(iter(deaths.values()), "no reason given")
+                self._write(f"{len(kept.missing)} fits were lost with their workers (attempt {attempt}): {why}")
         outcomes = kept.read()
         attempts = self._resources.trial_retries + 1
         lost = {
@@ -263,7 +268,13 @@ class TuneExecutor:
         return [{name: unit} for name, unit in units.items()]
 
     def _walk(
-        self, panel: ray.ObjectRef[Panel], recipe: Recipe, shards: Sequence[Shard], attempt: int, watcher: _Watcher
+        self,
+        panel: ray.ObjectRef[Panel],
+        recipe: Recipe,
+        shards: Sequence[Shard],
+        attempt: int,
+        watcher: _Watcher,
+        at_once: int | None,
     ) -> dict[str, str]:
         """Run every shard once; why workers died, by the ids of the units they had."""
         set_up_tune()
@@ -278,7 +289,7 @@ class TuneExecutor:
         tuner = tune.Tuner(
             trainable,
             param_space={"shard": tune.grid_search(list(range(len(shards))))},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name=f"tune-{attempt}",
                 storage_path=self._storage.uri,
@@ -311,6 +322,7 @@ def set_up_tune() -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # sixty lines for each worker that died
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     _survive_want_of_memory()
 
@@ -330,7 +342,7 @@ def _survive_want_of_memory() -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
             said = (line.partition("OOM kill reason: ")[2] for line in str(exception).splitlines())
             why = next(filter(None, said), "no more is known")
-            exception = ray.exceptions.RayActorError(error_msg=f"Ray ended it, as memory ran out on its node: {why}")
+            exception = ray.exceptions.RayActorError(error_msg=f"{_WANT_OF_MEMORY}: {why}")
         own(manager, tracked_actor_task=tracked_actor_task, exception=exception)
 
     RayActorManager._actor_task_failed = failed  # type: ignore[assignment]
