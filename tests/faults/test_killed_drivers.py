@@ -27,7 +27,7 @@ retrain(Path(sys.argv[1]), [], Settings(), print, now=lambda: datetime.fromisofo
 """
 
 
-def test_a_second_retrain_is_refused_by_name_and_once_the_first_is_killed_the_same_command_goes_on(
+def test_a_retrain_outlives_a_worker_refuses_a_second_one_and_is_gone_on_with_once_its_driver_is_killed(
     nodes: Nodes, undisturbed_few: str, few: Site
 ) -> None:
     nodes.faults.plan({"arima/S02/0": "hold"})
@@ -39,6 +39,8 @@ def test_a_second_retrain_is_refused_by_name_and_once_the_first_is_killed_the_sa
         refusal = rf"run {run.run} holds the retrain of this universe, since .* as process {first.process.pid} on"
         assert re.search(refusal, second.text())
         assert [row.run for row in few.runs()] == [run.run]
+        worker = nodes.faults.kill_held()
+        first.until(lambda: nodes.faults.held() not in (None, worker))
         first.kill()
     before = few.done()
     nodes.faults.replan()
@@ -46,6 +48,7 @@ def test_a_second_retrain_is_refused_by_name_and_once_the_first_is_killed_the_sa
     few.require_whole(undisturbed_few)
     few.require_kept(before, nodes.faults.begun())
     assert [row.run for row in few.runs()] == [run.run]
+    assert nodes.faults.redone_symbols() == {"S02"}
 
 
 @pytest.mark.long

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 from support.markets import make_bars
-from support.ray_cluster import ray_cluster
 from support.recipes import tiny_recipe
 
 from cluster import promotion
@@ -32,8 +31,6 @@ from swiftbolt.models.network_trainers import InProcessTrainer
 from swiftbolt.store import Store
 from swiftbolt.store.rows import FORECAST_SCHEMA, RESULT_SCHEMA
 from swiftbolt.universe import Cohort, Universe
-
-__all__ = ["ray_cluster"]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,14 +26,14 @@ import yaml
 from support.markets import make_bars
 from support.recipes import TINY_MODELS
 
-from swiftbolt.evaluation.unit_keys import UNIVERSE, unit_key
+from swiftbolt.evaluation.unit_keys import UNIVERSE, symbol_of, unit_key
 from swiftbolt.store import ReleaseRow, RunRow, Store, UnitRow
 
 PROJECT = Path(__file__).parents[2]
 PLANTED = PROJECT / "tests" / "faults" / "planted"
 PATIENCE_S = 600.0  # more than a test may take: pytest loses patience first
 
-Fault = Literal["hold", "segfault", "hoard", "small files"]
+Fault = Literal["hold", "segfault", "hoard"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Faults:
         found = (int(path.suffix[1:]) for path in self.folder.glob("held.*"))
         return next((process for process in found if psutil.pid_exists(process)), None)
 
+    def kill_held(self) -> int:
+        """Kill the process that holds still; which it was."""
+        held = self.held()
+        assert held is not None
+        os.kill(held, signal.SIGKILL)
+        return held
+
     def let_go(self) -> None:
         """Let it go on."""
         (self.folder / "go").touch()
@@ -68,6 +76,10 @@ class Faults:
         journal = self.folder / "journal"
         lines = journal.read_text().splitlines() if journal.exists() else []
         return Counter(line.partition(" ")[2] for line in lines)
+
+    def redone_symbols(self) -> set[str]:
+        """Symbols of which a fit was begun more than once."""
+        return {symbol_of(name) for name, times in self.begun().items() if times > 1 and "/" in name}
 
 
 @dataclass(frozen=True)

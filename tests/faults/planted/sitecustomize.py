@@ -10,7 +10,6 @@ import ctypes
 import importlib.machinery
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -36,8 +35,6 @@ def befall(key: str) -> None:
             ctypes.string_at(0)
         case "hoard" if is_first("hoarded"):
             hoard(plan()["hoard_bytes"])
-        case "small files":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
 def hold() -> None:
