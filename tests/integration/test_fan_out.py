@@ -132,6 +132,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_the_fan_out_at_once_rather_than_with_half_of_its_results(
     ray_cluster: str, tmp_path: Path
 ) -> None:

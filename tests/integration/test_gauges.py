@@ -38,6 +38,7 @@ def exported(run: str) -> dict[tuple[str, str | None, str | None], float]:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_prometheus_finds_fits_failed_symbols_and_times_on_the_metrics_port(ray_cluster):
     now = [100.0]
     progress = CountedProgress([RunGauges(RUN, clock=lambda: now[0], wall=lambda: 1.7e9)])

@@ -168,6 +168,7 @@ def test_a_sweep_killed_midway_goes_on_and_finds_the_planted_best(
         sweep(config, [], settings, lambda line: None, resume=run.run)
 
 
+@pytest.mark.long
 def test_a_sweep_that_another_driver_has_taken_over_stops_and_leaves_its_record_alone(
     ray_cluster: str, settings: Settings, config: Path, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
