@@ -9,6 +9,7 @@ from cluster.fan_out import Ledger, TuneExecutor
 from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
 from cluster.networks import RayNetworkTrainer
 from cluster.storage import RunStorage
+from cluster.train_runs import Mark
 from cluster.trees import RayTreesTrainer
 from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
@@ -16,7 +17,6 @@ from swiftbolt.evaluation.units import OnOutcome, Outcome, Unit
 from swiftbolt.models.network_trainers import Fit, NetworkForecasts, OnTrained, Trained
 from swiftbolt.models.trained import TrainingJob
 from swiftbolt.panel import Panel
-from swiftbolt.processes import Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,8 @@ class RayExecutor:
 
     def _pooled(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         self.ledger.planned(units)
-        kept = KeptOutcomes(self.storage, dict(zip(unit_ids(recipe, units), units, strict=True)))
+        wanted = dict(zip(unit_ids(recipe, units), units, strict=True))
+        kept = KeptOutcomes(self.storage, wanted)
         before = list(kept.look().values())
         self.ledger.finished(before)
         for outcome in before:
@@ -57,7 +58,7 @@ class RayExecutor:
             self.pooled.outcomes(panel, recipe, list(kept.missing.values()), keep)
             kept.look()
         outcomes = kept.read()
-        return [outcomes[name] for name in unit_ids(recipe, units)]
+        return [outcomes[name] for name in wanted]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +70,15 @@ class RecordedTrainer:
 
     def train(self, panel: Panel, jobs: Sequence[TrainingJob], on_done: OnTrained) -> list[Trained]:
         """See ``RayNetworkTrainer.train``."""
-        took: dict[tuple[str, int], tuple[Cost, int]] = {}
 
-        def note(job: TrainingJob, cost: Cost, attempts: int) -> None:
-            took[job.name, job.fold.index] = cost, attempts
-
-        def tell(job: TrainingJob, failure: str | None) -> None:
-            cost, attempts = took[job.name, job.fold.index]
-            ended = Outcome(unit=_unit(job), forecasts=None, failure=failure, cost=cost, attempts=attempts)
+        def record(job: TrainingJob, mark: Mark) -> None:
+            ended = Outcome(
+                unit=_unit(job), forecasts=None, failure=mark.failure, cost=mark.cost, attempts=mark.attempts
+            )
             self.ledger.finished([ended])
-            on_done(job, failure)
 
         self.ledger.planned([_unit(job) for job in jobs])
-        return replace(self.trainer, on_cost=note).train(panel, jobs, tell)
+        return replace(self.trainer, on_end=record).train(panel, jobs, on_done)
 
     def forecast(self, panel: Panel, fits: Sequence[Fit]) -> list[NetworkForecasts]:
         """See ``RayNetworkTrainer.forecast``."""

@@ -25,6 +25,7 @@ from ray import tune
 from cluster.kept_outcomes import KeptOutcomes, keep_outcomes
 from cluster.patience import Patience
 from cluster.resources import Resources
+from cluster.run_records import last_line
 from cluster.storage import RunStorage
 from swiftbolt.errors import EnvironmentFault
 from swiftbolt.evaluation.outcomes import unit_ids
@@ -113,18 +114,13 @@ class ShardTrial(tune.Trainable):
             outcome = replace(run_unit(self._panel, self._recipe, self._shard[name]), attempts=self._attempt)
             self._outcomes[name] = outcome
             finished.append((name, outcome.failure, asdict(outcome.cost)))
-        fault = None
+        kept = fault = None
         if not self._waiting:
             try:
-                keep_outcomes(self._run_storage, self._outcomes)
+                kept = keep_outcomes(self._run_storage, self._outcomes)
             except EnvironmentFault as exc:  # to be told in the driver, in its own words
                 fault = str(exc)
-        return {
-            "finished": finished,
-            "kept": not self._waiting and fault is None,
-            "fault": fault,
-            "done": not self._waiting,
-        }
+        return {"finished": finished, "kept": kept, "fault": fault, "done": not self._waiting}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: what is done lies in the run's storage."""
@@ -139,13 +135,13 @@ class _Watcher(tune.Callback):
     def __init__(
         self,
         finished: Callable[[str, str | None, Cost], None],
-        kept: Callable[[], None],
+        kept: Callable[[list[str]], None],
         alive: Callable[[], None],
         patience: Patience,
     ) -> None:
         self._finished, self._kept, self._alive, self._patience = finished, kept, alive, patience
         self._fault: str | None = None
-        self._has_kept = False
+        self._packs: list[str] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a pickle of every callback beside the run; that copy is never called."""
@@ -156,7 +152,8 @@ class _Watcher(tune.Callback):
         for name, failure, cost in result.get("finished", ()):
             self._finished(name, failure, Cost(**cost))
         self._fault = result.get("fault") or self._fault
-        self._has_kept = self._has_kept or bool(result.get("kept"))
+        if result.get("kept") is not None:
+            self._packs.append(result["kept"])
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Called in the driver many times a second. What is raised here arrives as it is; above, Tune would wrap it.
@@ -168,9 +165,9 @@ class _Watcher(tune.Callback):
         if self._fault is not None:
             raise EnvironmentFault(self._fault)
         self._alive()
-        if self._has_kept:
-            self._has_kept = False
-            self._kept()
+        if self._packs:
+            packs, self._packs = self._packs, []
+            self._kept(packs)
         states = {trial.status for trial in trials}
         self._patience.look("PENDING" in states and "RUNNING" not in states)
 
@@ -183,6 +180,7 @@ class TuneExecutor:
         ledger: told of each unit once its outcome is kept.
         alive: called in the driver many times a second; what it raises ends the fan-out.
         write: where a line for people goes.
+        share: puts the panel into the object store.
     """
 
     def __init__(
@@ -193,9 +191,10 @@ class TuneExecutor:
         ledger: Ledger | None = None,
         alive: Callable[[], None] = lambda: None,
         write: Callable[[str], None] = lambda line: None,
+        share: Callable[[Panel], ray.ObjectRef[Panel]] = ray.put,
     ) -> None:
         self._resources, self._storage = resources, storage
-        self._ledger, self._alive, self._write = ledger or NoLedger(), alive, write
+        self._ledger, self._alive, self._write, self._share = ledger or NoLedger(), alive, write, share
         self._asked = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
 
     def run(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
@@ -212,15 +211,14 @@ class TuneExecutor:
                 told.add(name)
                 on_done(Outcome(unit=wanted[name], forecasts=None, failure=failure, cost=cost))
 
-        def take_note() -> None:
-            came = kept.look()
+        def take_note(came: Mapping[str, Outcome]) -> None:
             self._ledger.finished(list(came.values()))
             for name, outcome in came.items():
                 finished(name, outcome.failure, outcome.cost)
 
         self._ledger.planned(units)
         kept = KeptOutcomes(self._storage, wanted)
-        take_note()
+        take_note(kept.look())
         deaths: dict[str, str] = {}
         if kept.missing:
             patience = Patience(
@@ -230,15 +228,15 @@ class TuneExecutor:
                 wait_s=self._resources.wait_s,
                 write=self._write,
             )
-            watcher = _Watcher(finished, take_note, self._alive, patience)
-            shared = ray.put(panel)
+            watcher = _Watcher(finished, lambda packs: take_note(kept.take(packs)), self._alive, patience)
+            shared = self._share(panel)
             for attempt in range(1, self._resources.trial_retries + 2):
                 # Ray ends several workers when memory runs out: at last the one that takes it has to be alone.
                 is_last = attempt == self._resources.trial_retries + 1
                 at_once = 1 if is_last and any(_WANT_OF_MEMORY in why for why in deaths.values()) else None
                 shards = self._cut(kept.missing, attempt)
                 deaths = self._walk(shared, recipe, shards, attempt, watcher, at_once)
-                take_note()
+                take_note(kept.look())
                 if not kept.missing:
                     break
                 why = next(iter(deaths.values()), "no reason given")
@@ -305,13 +303,8 @@ class TuneExecutor:
             result = results[position]
             if result.error is not None:
                 assert result.config is not None
-                deaths |= dict.fromkeys(shards[result.config["shard"]], _last_line(result.error))
+                deaths |= dict.fromkeys(shards[result.config["shard"]], last_line(result.error))
         return deaths
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def set_up_tune() -> None:

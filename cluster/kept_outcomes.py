@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cluster.storage import RunStorage
 from swiftbolt.evaluation.outcomes import Index, pack_outcomes, read_index, unpack_outcomes
@@ -12,16 +12,21 @@ from swiftbolt.evaluation.units import Outcome, Unit
 _FOLDER = "units"
 
 
-def keep_outcomes(storage: RunStorage, outcomes: Mapping[str, Outcome]) -> None:
+def keep_outcomes(storage: RunStorage, outcomes: Mapping[str, Outcome]) -> str:
     """Keep the outcomes of a shard, given by id; the index comes last, and says that the rest is there.
+
+    Returns:
+        The name of the pack.
 
     Raises:
         EnvironmentFault: the storage cannot be written.
     """
-    name = hashlib.sha256("\n".join(outcomes).encode()).hexdigest()[:20]
+    ids = "\n".join(outcomes)
+    pack = f"{_FOLDER}/{hashlib.sha256(ids.encode()).hexdigest()[:20]}"
     index, content = pack_outcomes(outcomes)
-    storage.write(f"{_FOLDER}/{name}.zip", content)
-    storage.write(f"{_FOLDER}/{name}.json", index)
+    storage.write(f"{pack}.zip", content)
+    storage.write(f"{pack}.json", index)
+    return pack
 
 
 class KeptOutcomes:
@@ -38,12 +43,16 @@ class KeptOutcomes:
 
     def look(self) -> dict[str, Outcome]:
         """What was kept since the last look, by id; without forecasts and files, which lie still."""
+        names = self._storage.names(_FOLDER)
+        return self.take(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+    def take(self, packs: Iterable[str]) -> dict[str, Outcome]:
+        """The same of the packs that are named, where others need not be looked for."""
         came: dict[str, Outcome] = {}
-        for name in self._storage.names(_FOLDER):
-            pack = name.removesuffix(".json")
-            if pack == name or pack in self._packs:
+        for pack in packs:
+            if pack in self._packs:
                 continue
-            index = read_index(self._storage.read(name))
+            index = read_index(self._storage.read(f"{pack}.json"))
             # A unit may have been done twice, in shards that were cut differently: the first one counts.
             self._packs[pack] = {key: entry for key, entry in index.items() if key in self.missing}
             for key, entry in self._packs[pack].items():

@@ -73,7 +73,7 @@ class Lease:
         """
         try:
             self._take()
-        except BaseException:
+        except BaseException:  # also an interrupt: no connection is left open
             self._store.close()
             raise
         self._renewing.start()

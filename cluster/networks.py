@@ -6,8 +6,6 @@ epochs: a run that lost a worker, or was started again under the same name, goes
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,8 +17,9 @@ import ray.train.torch
 import torch.distributed
 from torch import Tensor
 
+from cluster.run_records import last_line
 from cluster.storage import RunStorage
-from cluster.train_runs import Files, Keep, Mark, TrainRun, most, room_for
+from cluster.train_runs import Files, Keep, Mark, TrainRun, Workers, most, piece_name, require_threads
 from swiftbolt.errors import ArtifactMismatch, ModelError
 from swiftbolt.forecast import Forecasts
 from swiftbolt.models.network_trainers import Fit, NetworkForecasts, OnTrained, Trained, forecast_fold
@@ -28,14 +27,9 @@ from swiftbolt.models.trained import TrainedNetwork, TrainingJob
 from swiftbolt.models.training import train_network
 from swiftbolt.models.training_state import TrainingState, identity_of
 from swiftbolt.panel import Panel
-from swiftbolt.processes import Cost
 
 _TASK_SYMBOLS = 50  # a minute or less for a year of origins
 _STATE_EPOCHS = 5  # a state is some megabytes, and every worker waits while it is written
-
-
-def _ignore(job: TrainingJob, cost: Cost, attempts: int) -> None:
-    """Nobody asks what it cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +47,8 @@ class RayNetworkTrainer:
         storage: where networks and states are kept.
         run_name: of folders within it. The name of a run that died takes it up again.
         at_once: networks in training at a time, each by so many workers; ``auto``: as many as the cluster has room for.
-        on_cost: told of every job that ended, its cost (see ``Mark``) and how often it was begun.
+        on_end: told of every job how it ended, before ``on_done`` is.
+        share: puts the panel into the object store, where all workers on a node read it.
         on_poll: called several times a second; what it raises ends the training.
     """
 
@@ -63,8 +58,9 @@ class RayNetworkTrainer:
     storage: RunStorage
     run_name: str
     at_once: int | Literal["auto"] = 1
-    on_cost: Callable[[TrainingJob, Cost, int], None] = _ignore
+    on_end: Callable[[TrainingJob, Mark], None] = lambda job, mark: None
     on_poll: Callable[[], None] = lambda: None
+    share: Callable[[Panel], ray.ObjectRef[Panel]] = ray.put
 
     @property
     def is_reproducible(self) -> bool:
@@ -79,22 +75,23 @@ class RayNetworkTrainer:
             EnvironmentFault: the storage cannot be read or written.
             ModelError: workers were lost too often.
         """
-        if any(job.config.threads > max(1.0, self.cpus_per_worker) for job in jobs):
-            raise ValueError(f"a job asks for more threads than the {self.cpus_per_worker:g} CPUs of a worker")
+        for job in jobs:
+            require_threads(job.config.threads, self.cpus_per_worker, "a job asks")
+        workers = Workers(count=self.num_workers, cpus=self.cpus_per_worker, use_gpu=self._use_gpu())
         pieces = [self._piece(panel, job) for job in jobs]
         job_of = dict(zip(pieces, jobs, strict=True))
         run = TrainRun.of(self.storage, self.run_name, job_of)
 
         def tell(piece: str, mark: Mark) -> None:
-            self.on_cost(job_of[piece], mark.cost, mark.attempts)
+            self.on_end(job_of[piece], mark)
             on_done(job_of[piece], mark.failure)
 
-        shared = ray.put(panel)  # once; workers on a node share its memory
-        gpus = {"GPU": 1.0} if self._use_gpu() else {}
-        asked = {"CPU": self.cpus_per_worker, **gpus}
-        at_once = room_for(self.num_workers, asked, len(jobs)) if self.at_once == "auto" else self.at_once
+        shared = self.share(panel)
         run.follow(
-            lambda part: self._trainer(shared, part, job_of).fit(), tell, self.on_poll, at_once=min(at_once, len(jobs))
+            lambda part: _trainer(shared, part, job_of, workers).fit(),
+            tell,
+            self.on_poll,
+            at_once=workers.at_once(self.at_once, len(jobs)),
         )
         return [_trained(run, piece) for piece in pieces]
 
@@ -104,14 +101,14 @@ class RayNetworkTrainer:
         Raises:
             ModelError: a task failed, or died again and again.
         """
-        shared = ray.put(panel)
+        shared = self.share(panel)
         parts = [panel.symbols[start : start + _TASK_SYMBOLS] for start in range(0, len(panel.symbols), _TASK_SYMBOLS)]
         task = ray.remote(num_cpus=1)(_forecast_symbols)
         held = [ray.put(fit) for fit in fits]
         try:
             done = iter(ray.get([task.remote(shared, symbols, fit) for fit in held for symbols in parts]))
         except ray.exceptions.RayError as exc:
-            raise ModelError(f"forecasts of a network could not be made: {str(exc).strip().splitlines()[-1]}") from exc
+            raise ModelError(f"forecasts of a network could not be made: {last_line(exc)}") from exc
         return [_joined(job, [next(done) for _ in parts]) for job, _ in fits]
 
     def _use_gpu(self) -> bool:
@@ -119,24 +116,21 @@ class RayNetworkTrainer:
             return self.use_gpu
         return bool(ray.cluster_resources().get("GPU", 0) >= most(self.num_workers))  # type: ignore[no-untyped-call]
 
-    def _trainer(
-        self, panel: ray.ObjectRef[Panel], run: TrainRun, job_of: Mapping[str, TrainingJob]
-    ) -> ray.train.torch.TorchTrainer:
-        return ray.train.torch.TorchTrainer(
-            _train_jobs,
-            train_loop_config={"panel": panel, "run": run, "job_of": dict(job_of)},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=self.num_workers,  # type: ignore[arg-type]  # mypy sees the one of Train V1
-                use_gpu=self._use_gpu(),
-                resources_per_worker={"CPU": self.cpus_per_worker},
-            ),
-            run_config=run.config(),
-        )
-
     def _piece(self, panel: Panel, job: TrainingJob) -> str:
         """Names a job by all that its network depends on: what is trained, on what, and by how many."""
-        identity = json.dumps([identity_of(panel, job, most(self.num_workers)), self.num_workers])
-        return f"{job.name}_{job.fold.index:02d}_{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        identity = [identity_of(panel, job, most(self.num_workers)), self.num_workers]
+        return piece_name(job.name, job.fold.index, identity)
+
+
+def _trainer(
+    panel: ray.ObjectRef[Panel], run: TrainRun, job_of: Mapping[str, TrainingJob], workers: Workers
+) -> ray.train.torch.TorchTrainer:
+    return ray.train.torch.TorchTrainer(
+        _train_jobs,
+        train_loop_config={"panel": panel, "run": run, "job_of": dict(job_of)},
+        scaling_config=workers.scaling(),
+        run_config=run.config(),
+    )
 
 
 def _trained(run: TrainRun, piece: str) -> Trained:

@@ -15,7 +15,7 @@ import ray
 import ray.exceptions
 
 from cluster.publication import adjustment_of, patiently
-from cluster.run_records import Line
+from cluster.run_records import Line, last_line
 from swiftbolt.bars import empty_quarantine
 from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ConfigError, DataError, ModelError, SwiftBoltError
@@ -25,6 +25,7 @@ from swiftbolt.evaluation.gate import NOT_ASKED, GateConfig, PromoteMode, Verdic
 from swiftbolt.evaluation.leakage import Certificate, certify
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.replay import NoProgress
+from swiftbolt.evaluation.unit_keys import UNIVERSE, failures_by_symbol
 from swiftbolt.evaluation.walk_forward import WalkForward
 from swiftbolt.feature_cache import CohortHistory
 from swiftbolt.providers.base import MarketData
@@ -76,7 +77,7 @@ def _champion(
     if active is None:
         return FIRST_CHAMPION, result.forecasts.filter(pl.col("model") == FIRST_CHAMPION)
     against = f"release {active.version}"
-    recorded = patiently(lambda: store.release_config(active.version), write)
+    recorded = patiently(lambda: store.run_config(active.run), write)
     try:
         champion = Recipe.from_json(recorded.get("recipe", recorded), f"run {active.run}")
     except ConfigError as exc:
@@ -91,9 +92,9 @@ def _champion(
     except ModelError as exc:
         return against, f"the recipe of {against} forecasts nothing now: {exc}"
     # Where it lost a model it is easily beaten: such a symbol does not count, and a pooled model is a loss for all.
-    failed = {key.partition("/")[2].rpartition("/")[0]: f"{key}: {reason}" for key, reason in walked.failures.items()}
-    if "universe" in failed:
-        return against, f"the recipe of {against} lacks a model now: {failed['universe']}"
+    failed = failures_by_symbol(walked.failures)
+    if UNIVERSE in failed:
+        return against, f"the recipe of {against} lacks a model now: {failed[UNIVERSE]}"
     is_whole = ~pl.col("symbol").is_in(list(failed))
     return against, walked.forecasts.filter(pl.col("model") == ENSEMBLE, is_whole)
 
@@ -119,7 +120,7 @@ def _certificate(
     try:
         return symbols, ray.get(task.remote(plan, sample, config.inside_test, seed))
     except ray.exceptions.RayError as exc:  # its worker died, or a bug of ours: hours of training are not lost for it
-        return symbols, f"no leak certificate could be made: {str(exc).strip().splitlines()[-1]}"
+        return symbols, f"no leak certificate could be made: {last_line(exc)}"
 
 
 def _certify(plan: Plan, data: MarketData, inside_test: int, seed: int) -> Certificate | str:

@@ -19,6 +19,7 @@ from swiftbolt.ensemble.weights import ENSEMBLE
 from swiftbolt.errors import ModelError, StoreUnavailable
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.scorecard import ordered_scores
+from swiftbolt.evaluation.unit_keys import model_of
 from swiftbolt.evaluation.walk_forward import WalkForward
 from swiftbolt.feature_cache import CohortHistory
 from swiftbolt.folds import Fold
@@ -60,7 +61,7 @@ def require_live(recipe: Recipe, result: WalkForward, skipped: Mapping[str, str]
     """
     absent = sorted(set(recipe.members) - set(result.live))
     if absent:
-        reasons = {key: reason for key, reason in result.failures.items() if key.split("/")[0] in absent}
+        reasons = {key: reason for key, reason in result.failures.items() if model_of(key) in absent}
         raise ModelError(f"no release: {', '.join(absent)} failed on the live fold: {reasons}")
     if ENSEMBLE not in result.live_forecasts["model"]:
         raise ModelError("no release: no symbol could be forecast: " + "; ".join(skipped.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from swiftbolt.evaluation.ledger import Look
 from swiftbolt.evaluation.receipt import Receipt
 from swiftbolt.evaluation.recipe import Recipe
 from swiftbolt.evaluation.scorecard import summary_lines
-from swiftbolt.evaluation.unit_keys import UNIVERSE, symbol_of
+from swiftbolt.evaluation.unit_keys import UNIVERSE, failures_by_symbol
 from swiftbolt.evaluation.walk_forward import Progress
 from swiftbolt.folds import make_folds
 from swiftbolt.panel import Panel
@@ -67,20 +68,14 @@ class RetrainRun:
         """Walk, judge, publish, promote; record how it ended."""
         started = time.monotonic()
         name, skipped = self.work.run, dict(self.work.skipped)
-        recorded = False
-        try:
-            with ray_session(self.settings, self.url):
-                try:
-                    release = self._watched(skipped, started, write)
-                except BaseException as exc:
-                    # Here, before Ray is left: that takes seconds, and a job that is stopped has three of them.
-                    self._record(exc, skipped, started, write)
-                    recorded = True
-                    raise
-        except BaseException as exc:
-            if not recorded:  # no Ray could be had
+        with ExitStack() as held:
+            try:
+                held.enter_context(ray_session(self.settings, self.url))
+                release = self._watched(skipped, started, write)
+            except BaseException as exc:
+                # Also when stopped, and before Ray is left: that takes seconds, and a stopped job has three of them.
                 self._record(exc, skipped, started, write)
-            raise
+                raise
         self._clean_up(write)
         write(f"run {name}: done in {time.monotonic() - started:.0f} s, release_digest {release.release_digest}")
         return release
@@ -182,7 +177,7 @@ class RetrainRun:
         started: float,
         write: Line,
     ) -> None:
-        """Leave the receipt, beside the release and in the store, and say that the run is done."""
+        """Leave the receipt in the store, and say that the run is done."""
         seconds = time.monotonic() - started
         receipt = Receipt.of(
             run=self.work.run,
@@ -215,7 +210,7 @@ def require_few_failures(panel: Panel, failures: Mapping[str, str], allowed: flo
     Raises:
         ModelError: they are more.
     """
-    reasons = {symbol_of(key): f"{key}: {reason}" for key, reason in failures.items()}
+    reasons = failures_by_symbol(failures)
     reasons.pop(UNIVERSE, None)
     share = len(reasons) / len(panel.symbols)
     if share > allowed:

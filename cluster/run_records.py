@@ -31,6 +31,12 @@ def record_failure(store: Store, run: str, seconds: float, failures: Mapping[str
         write(f"run {run} failed, and that was not recorded: {exc}")
 
 
+def last_line(exc: BaseException) -> str:
+    """What an error of Ray's comes to: above its last line stand the tracebacks of other processes."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else type(exc).__name__
+
+
 def reason_of(exc: BaseException) -> str:
     """Why a run ended, in words."""
     if isinstance(exc, (KeyboardInterrupt, SystemExit)):  # Ray makes a SystemExit of the signal a stopped job gets

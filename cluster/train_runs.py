@@ -8,6 +8,7 @@ started again under the same name, goes on with the pieces that have no mark. Kn
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -19,12 +20,13 @@ from concurrent.futures import ALL_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import ray
 import ray.train
 import ray.train.collective
 
+from cluster.run_records import last_line
 from cluster.storage import RunStorage
 from swiftbolt.errors import EnvironmentFault, ModelError, SwiftBoltError
 from swiftbolt.processes import Cost, Meter
@@ -58,6 +60,54 @@ class Mark:
     failure: str | None
     cost: Cost
     attempts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workers:
+    """Who shares a training.
+
+    Attributes:
+        count: processes; (least, most) where they come and go.
+        cpus: reserved for each.
+        use_gpu: one GPU for each.
+    """
+
+    count: int | tuple[int, int]
+    cpus: float
+    use_gpu: bool
+
+    def scaling(self) -> ray.train.ScalingConfig:
+        """As Ray's trainers take it."""
+        return ray.train.ScalingConfig(
+            num_workers=self.count,  # type: ignore[arg-type]  # mypy sees the one of Train V1
+            use_gpu=self.use_gpu,
+            resources_per_worker={"CPU": self.cpus},
+        )
+
+    def at_once(self, wanted: int | Literal["auto"], pieces: int) -> int:
+        """How many trainings run side by side: as wanted, or as the cluster would hold if it were idle."""
+        if wanted != "auto":
+            return min(wanted, pieces)
+        there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        room = there.get("CPU", 0.0) / (self.cpus * most(self.count))
+        if self.use_gpu:
+            room = min(room, there.get("GPU", 0.0) / most(self.count))
+        return min(max(1, int(room)), pieces)
+
+
+def require_threads(threads: int, cpus: float, who: str) -> None:
+    """Refuse more threads than a worker has CPUs.
+
+    Raises:
+        ValueError: ``who`` asks for more.
+    """
+    if threads > max(1.0, cpus):
+        raise ValueError(f"{who} for more threads than the {cpus:g} CPUs of a worker")
+
+
+def piece_name(model: str, fold: int, identity: object) -> str:
+    """What people call a piece, and a digest of all that it depends on, as JSON can hold that."""
+    return f"{model}_{fold:02d}_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +194,7 @@ class TrainRun:
                 for failure in getattr(exc, "worker_failures", {}).values():
                     if isinstance(failure, EnvironmentFault):
                         raise failure from exc
-                raise ModelError(f"Ray Train gave up on {part.folder}: {str(exc).strip().splitlines()[-1]}") from exc
+                raise ModelError(f"Ray Train gave up on {part.folder}: {last_line(exc)}") from exc
         tell()
 
     def mark(self, piece: str) -> Mark:
@@ -260,13 +310,6 @@ def _report(name: str, about: Mapping[str, Any], files: Mapping[str, bytes], ran
 def most(num_workers: int | tuple[int, int]) -> int:
     """The number of workers, or the highest where they come and go."""
     return num_workers if isinstance(num_workers, int) else num_workers[1]
-
-
-def room_for(num_workers: int | tuple[int, int], asked: Mapping[str, float], at_most: int) -> int:
-    """How many runs of so many workers, each asking for ``asked``, an idle cluster would hold, 1 to ``at_most``."""
-    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fits = [there.get(kind, 0.0) / (amount * most(num_workers)) for kind, amount in asked.items() if amount]
-    return max(1, min(at_most, int(min(fits, default=1.0))))
 
 
 def _set_environment() -> None:

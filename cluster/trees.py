@@ -7,8 +7,6 @@ the trees of the last one. A fold's trees are a checkpoint: they are not grown a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -19,8 +17,9 @@ import ray.train
 import ray.train.xgboost
 from threadpoolctl import threadpool_limits
 
+from cluster.run_records import last_line
 from cluster.storage import RunStorage
-from cluster.train_runs import Files, Keep, Mark, TrainRun, room_for
+from cluster.train_runs import Files, Keep, Mark, TrainRun, Workers, piece_name, require_threads
 from swiftbolt.errors import SwiftBoltError
 from swiftbolt.evaluation.outcomes import unit_ids
 from swiftbolt.evaluation.recipe import Recipe
@@ -47,6 +46,7 @@ class RayTreesTrainer:
         run_name: of folders within it. The name of a run that died takes it up again.
         at_once: folds in growth at a time, each by so many workers; ``auto``: as many as the cluster has room for.
         on_poll: called several times a second; what it raises ends the growing.
+        share: puts the panel into the object store, where all workers on a node read it.
     """
 
     num_workers: int | tuple[int, int]
@@ -55,6 +55,7 @@ class RayTreesTrainer:
     run_name: str
     at_once: int | Literal["auto"] = 1
     on_poll: Callable[[], None] = lambda: None
+    share: Callable[[Panel], ray.ObjectRef[Panel]] = ray.put
 
     def outcomes(self, panel: Panel, recipe: Recipe, units: Sequence[Unit], on_done: OnOutcome) -> list[Outcome]:
         """What ``run_unit`` would leave of each of ``units``, in their order; a fold that fails is its own failure.
@@ -69,46 +70,43 @@ class RayTreesTrainer:
             raise ValueError("only trees of all symbols are grown here: other units are spread over trials")
         if not units:
             return []
-        if _config(recipe).threads > max(1.0, self.cpus_per_worker):
-            raise ValueError(f"the trees ask for more threads than the {self.cpus_per_worker:g} CPUs of a worker")
+        config = _config(recipe)
+        require_threads(config.threads, self.cpus_per_worker, "the trees ask")
+        workers = Workers(count=self.num_workers, cpus=self.cpus_per_worker, use_gpu=config.device == "cuda")
         pieces = [self._piece(panel, name, unit) for name, unit in zip(unit_ids(recipe, units), units, strict=True)]
         unit_of = dict(zip(pieces, units, strict=True))
         run = TrainRun.of(self.storage, self.run_name, unit_of)
-        work = _Forecasting(panel, recipe, self.cpus_per_worker, on_done)
-        asked = {"CPU": self.cpus_per_worker, "GPU": float(_config(recipe).device == "cuda")}
-        at_once = room_for(self.num_workers, asked, len(units)) if self.at_once == "auto" else self.at_once
+        shared = self.share(panel)
+        work = _Forecasting(shared, recipe, self.cpus_per_worker, on_done)
 
         def poll() -> None:
             self.on_poll()
             work.look()
 
         run.follow(
-            lambda part: self._trainer(work.panel, recipe, part, unit_of).fit(),
+            lambda part: _trainer(shared, recipe, part, unit_of, workers).fit(),
             lambda piece, mark: work.begin(unit_of[piece], mark, run.files(piece)),
             poll,
-            at_once=min(at_once, len(units)),
+            at_once=workers.at_once(self.at_once, len(units)),
         )
         work.finish()
         return [work.outcomes[unit.key] for unit in units]
 
-    def _trainer(
-        self, panel: ray.ObjectRef[Panel], recipe: Recipe, run: TrainRun, unit_of: Mapping[str, Unit]
-    ) -> ray.train.xgboost.XGBoostTrainer:
-        return ray.train.xgboost.XGBoostTrainer(
-            _grow_units,
-            train_loop_config={"panel": panel, "recipe": recipe, "run": run, "unit_of": dict(unit_of)},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=self.num_workers,  # type: ignore[arg-type]  # mypy sees the one of Train V1
-                use_gpu=_config(recipe).device == "cuda",
-                resources_per_worker={"CPU": self.cpus_per_worker},
-            ),
-            run_config=run.config(),
-        )
-
     def _piece(self, panel: Panel, unit_id: str, unit: Unit) -> str:
         """Names a unit by all that its trees depend on."""
-        identity = json.dumps([unit_id, panel.spec_hash, panel.data_hash, self.num_workers])
-        return f"{unit.model}_{unit.fold.index:02d}_{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        identity = [unit_id, panel.spec_hash, panel.data_hash, self.num_workers]
+        return piece_name(unit.model, unit.fold.index, identity)
+
+
+def _trainer(
+    panel: ray.ObjectRef[Panel], recipe: Recipe, run: TrainRun, unit_of: Mapping[str, Unit], workers: Workers
+) -> ray.train.xgboost.XGBoostTrainer:
+    return ray.train.xgboost.XGBoostTrainer(
+        _grow_units,
+        train_loop_config={"panel": panel, "recipe": recipe, "run": run, "unit_of": dict(unit_of)},
+        scaling_config=workers.scaling(),
+        run_config=run.config(),
+    )
 
 
 def _grow_units(config: dict[str, Any]) -> None:
@@ -133,15 +131,12 @@ def _grow_units(config: dict[str, Any]) -> None:
 class _Forecasting:
     """Tasks that forecast with grown trees, while others grow."""
 
-    values: Panel
+    panel: ray.ObjectRef[Panel]
     recipe: Recipe
     cpus: float
     on_done: OnOutcome
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.panel = ray.put(self.values)
-        self._running: dict[ray.ObjectRef[Outcome], tuple[Unit, Mark]] = {}
+    _running: dict[ray.ObjectRef[Outcome], tuple[Unit, Mark]] = field(default_factory=dict)
 
     def begin(self, unit: Unit, mark: Mark, files: Files) -> None:
         """Start on a unit whose trees are grown, or take note that they could not be."""
@@ -161,8 +156,8 @@ class _Forecasting:
             try:
                 outcome = ray.get(task)
             except ray.exceptions.RayError as exc:  # of one fold: a bug, or a worker that died again and again
-                reason = str(exc).strip().splitlines()[-1]
-                outcome = Outcome(unit=unit, forecasts=None, failure=f"its forecasts could not be made: {reason}")
+                reason = f"its forecasts could not be made: {last_line(exc)}"
+                outcome = Outcome(unit=unit, forecasts=None, failure=reason)
             self._end(outcome, mark)
 
     def finish(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
+
+import ray
 
 from cluster.executor import RayExecutor, RecordedTrainer
 from cluster.fan_out import Ledger, NoLedger, TuneExecutor
@@ -34,23 +37,33 @@ class Walks:
     storage: RunStorage
     alive: Callable[[], None]
     write: Line
-    _patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
-        workers = self.resources.train_workers
-        needed = self.resources.cpus_per_train_worker * (workers if isinstance(workers, int) else workers[0])
+        resources = self.resources
+        workers = resources.train_workers
         self._patience = Patience(
             what="a training",
-            asked={"CPU": needed},
+            asked={"CPU": resources.cpus_per_train_worker * (workers if isinstance(workers, int) else workers[0])},
             key="resources.train_workers",
-            wait_s=self.resources.wait_s,
+            wait_s=resources.wait_s,
             write=self.write,
         )
+        self._shared = ray.put(self.panel)  # once for all walks and their parts
+        alike: dict[str, Any] = {
+            "num_workers": workers,
+            "cpus_per_worker": resources.cpus_per_train_worker,
+            "storage": self.storage,
+            "at_once": resources.trainings_at_once,
+            "on_poll": self._poll,
+            "share": self._share,
+        }
+        self._networks = RayNetworkTrainer(run_name="networks", use_gpu=resources.use_gpu, **alike)
+        self._trees = RayTreesTrainer(run_name="trees", **alike)
 
     @property
     def is_reproducible(self) -> bool:
-        """Whether another such walk gives the same bits: workers that come and go add up gradients otherwise."""
-        return isinstance(self.resources.train_workers, int)
+        """Whether another such walk gives the same bits."""
+        return self._networks.is_reproducible
 
     def challenger(self, folds: Sequence[Fold], recipe: Recipe, ledger: Ledger, progress: Progress) -> WalkForward:
         """Every fold, the live one too."""
@@ -62,32 +75,16 @@ class Walks:
         return self._walk(tested, recipe, NoLedger(), Renamed(progress, "champion's "))
 
     def _walk(self, folds: Sequence[Fold], recipe: Recipe, ledger: Ledger, progress: Progress) -> WalkForward:
-        resources = self.resources
-        networks = RayNetworkTrainer(
-            num_workers=resources.train_workers,
-            cpus_per_worker=resources.cpus_per_train_worker,
-            use_gpu=resources.use_gpu,
-            storage=self.storage,
-            run_name="networks",
-            at_once=resources.trainings_at_once,
-            on_poll=self._poll,
+        apart = TuneExecutor(
+            self.resources, self.storage, ledger=ledger, alive=self.alive, write=self.write, share=self._share
         )
-        pooled = RayTreesTrainer(
-            num_workers=resources.train_workers,
-            cpus_per_worker=resources.cpus_per_train_worker,
-            storage=self.storage,
-            run_name="trees",
-            at_once=resources.trainings_at_once,
-            on_poll=self._poll,
-        )
-        apart = TuneExecutor(resources, self.storage, ledger=ledger, alive=self.alive, write=self.write)
         return walk_forward(
             self.panel,
             folds,
             recipe,
             least_history=self.least_history,
-            executor=RayExecutor(apart=apart, pooled=pooled, storage=self.storage, ledger=ledger),
-            trainer=RecordedTrainer(trainer=networks, ledger=ledger),
+            executor=RayExecutor(apart=apart, pooled=self._trees, storage=self.storage, ledger=ledger),
+            trainer=RecordedTrainer(trainer=self._networks, ledger=ledger),
             progress=progress,
         )
 
@@ -95,3 +92,6 @@ class Walks:
         """What is looked after while Train is at work."""
         self.alive()
         self._patience.look_at_cluster()
+
+    def _share(self, panel: Panel) -> ray.ObjectRef[Panel]:
+        return self._shared if panel is self.panel else ray.put(panel)

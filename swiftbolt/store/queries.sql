@@ -488,8 +488,8 @@ COPY incoming_units (
     run, symbol, model, fold, is_live, state, attempts, seconds, cpu_seconds, peak_mb, reason
 ) FROM STDIN (FORMAT binary);
 
--- name: plan_units
--- What failed before is tried again, as if it had never been.
+-- name: merge_units
+-- Only rows in some states are replaced.
 INSERT INTO run_units AS held
 SELECT * FROM incoming_units ORDER BY run, symbol, model, fold
 ON CONFLICT (run, symbol, model, fold) DO UPDATE
@@ -499,20 +499,7 @@ SET state = excluded.state,
     cpu_seconds = excluded.cpu_seconds,
     peak_mb = excluded.peak_mb,
     reason = excluded.reason
-WHERE held.state = 'failed';
-
--- name: finish_units
--- What is done stays as it was done first.
-INSERT INTO run_units AS held
-SELECT * FROM incoming_units ORDER BY run, symbol, model, fold
-ON CONFLICT (run, symbol, model, fold) DO UPDATE
-SET state = excluded.state,
-    attempts = excluded.attempts,
-    seconds = excluded.seconds,
-    cpu_seconds = excluded.cpu_seconds,
-    peak_mb = excluded.peak_mb,
-    reason = excluded.reason
-WHERE held.state <> 'done';
+WHERE held.state = ANY (%(replaced)s::text[]);
 
 -- name: units
 SELECT run, symbol, model, fold, is_live, state, attempts, seconds, cpu_seconds, peak_mb, reason
@@ -598,10 +585,6 @@ LEFT JOIN (
 WHERE (%(version)s::bigint IS NULL OR releases.version = %(version)s)
     AND (NOT %(only_active)s OR active.version IS NOT NULL)
 ORDER BY releases.version DESC;
-
--- name: release_config
--- What the run behind a release was asked to do.
-SELECT runs.config FROM releases JOIN runs USING (run) WHERE releases.version = %(version)s;
 
 -- name: lock_active_release
 -- Promotions and rollbacks happen one after the other; readers are not held up.

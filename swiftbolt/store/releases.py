@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import polars as pl
 from psycopg.types.json import Jsonb
@@ -91,19 +90,6 @@ class ReleaseOperations(Operations):
     def active_release(self) -> ReleaseRow | None:
         """The release that is served, or None before the first promotion."""
         return next(iter(self._releases(only_active=True)), None)
-
-    def release_config(self, version: int) -> dict[str, Any]:
-        """What the run that made a release was asked to do, as ``start_run`` was told.
-
-        Raises:
-            NotFound: there is no such version.
-        """
-        with self._database.connection() as connection:
-            found = connection.execute(statement("release_config"), {"version": version}).fetchone()
-        if found is None:
-            raise NotFound(_no_release(version, self._releases()))
-        config: dict[str, Any] = found[0]
-        return config
 
     def promote(self, version: int | None = None) -> ReleaseRow:
         """Make a release the one that is served; None means the newest. Promoting the active one changes nothing.

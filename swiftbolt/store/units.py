@@ -21,7 +21,7 @@ class UnitOperations(Operations):
         Raises:
             StoreError: there is no such run.
         """
-        self._merge("plan_units", rows)
+        self._merge(rows, replaced=["failed"])
 
     def finish_units(self, rows: Sequence[UnitRow]) -> int:
         """Record how fits ended; one that is done stays exactly as it was. Returns how many rows changed.
@@ -29,7 +29,7 @@ class UnitOperations(Operations):
         Raises:
             StoreError: there is no such run.
         """
-        return self._merge("finish_units", rows)
+        return self._merge(rows, replaced=["waiting", "failed"])
 
     def units(self, run: str, state: UnitState | None = None) -> list[UnitRow]:
         """The fits of a run, or those in one state, by symbol, model and fold."""
@@ -39,7 +39,7 @@ class UnitOperations(Operations):
         """The fits of a run counted and added up, by model."""
         return self._database.rows(UnitTotal, "unit_totals", {"run": run})
 
-    def _merge(self, name: str, rows: Sequence[UnitRow]) -> int:
+    def _merge(self, rows: Sequence[UnitRow], replaced: list[UnitState]) -> int:
         if not rows:
             return 0
         frame = pl.DataFrame([astuple(row) for row in rows], schema=UNIT_SCHEMA, orient="row")
@@ -50,4 +50,4 @@ class UnitOperations(Operations):
         with self._database.transaction() as connection:
             connection.execute(statement("create_incoming_units"))
             self._database.copy("copy_units", frame)
-            return connection.execute(statement(name)).rowcount
+            return connection.execute(statement("merge_units"), {"replaced": replaced}).rowcount

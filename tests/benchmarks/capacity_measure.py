@@ -237,7 +237,7 @@ def network_costs(panel: Panel, recipe: Recipe, folds: Sequence[Fold], folder: P
             use_gpu=False,
             storage=RunStorage.of(folder, f"networks-{workers}"),
             run_name="networks",
-            on_cost=lambda job, cost, attempts: costs.append(cost),
+            on_end=lambda job, mark: costs.append(mark.cost),
         ).train(panel, jobs, lambda job, failure: None)
         return sum(cost.seconds for cost in costs)
 

@@ -30,9 +30,7 @@ retrain(Path(sys.argv[1]), [], Settings(), print, now=lambda: datetime.fromisofo
 def test_a_retrain_outlives_a_worker_refuses_a_second_one_and_is_gone_on_with_once_its_driver_is_killed(
     nodes: Nodes, undisturbed_few: str, few: Site
 ) -> None:
-    nodes.faults.plan({"arima/S02/0": "hold"})
-    with few.start(nodes) as first:
-        first.until(lambda: nodes.faults.held() and few.done())
+    with few.held_at(nodes, "arima/S02/0") as first:
         (run,) = few.runs()
         with few.start(nodes) as second:
             assert second.end() == REFUSED
@@ -55,9 +53,7 @@ def test_a_retrain_outlives_a_worker_refuses_a_second_one_and_is_gone_on_with_on
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", ["arima/S10/0", "xgboost_01", "lstm_00", "transformer_02"])
 def test_a_driver_killed_at_any_moment_is_gone_on_with(nodes: Nodes, undisturbed: str, many: Site, moment: str) -> None:
-    nodes.faults.plan({moment: "hold"})
-    with many.start(nodes) as driver:
-        driver.until(lambda: nodes.faults.held() and many.done())
+    with many.held_at(nodes, moment) as driver:
         driver.kill()
     before = many.done()
     nodes.faults.replan()
@@ -70,9 +66,7 @@ def test_a_driver_killed_at_any_moment_is_gone_on_with(nodes: Nodes, undisturbed
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_run_that_died_yesterday_is_gone_on_with_today(nodes: Nodes, undisturbed_few: str, few: Site) -> None:
-    nodes.faults.plan({"lstm_00": "hold"})
-    with few.start(nodes) as driver:
-        driver.until(lambda: nodes.faults.held() and few.done())
+    with few.held_at(nodes, "lstm_00") as driver:
         driver.kill()
     before = few.done()
     (run,) = few.runs()
@@ -89,9 +83,7 @@ def test_a_run_that_died_yesterday_is_gone_on_with_today(nodes: Nodes, undisturb
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_fresh_retrain_begins_anew_and_gives_the_other_up(nodes: Nodes, undisturbed_few: str, few: Site) -> None:
-    nodes.faults.plan({"arima/S02/0": "hold"})
-    with few.start(nodes) as driver:
-        driver.until(lambda: nodes.faults.held() and few.done())
+    with few.held_at(nodes, "arima/S02/0") as driver:
         driver.kill()
     (died,) = few.runs()
     nodes.faults.plan()
@@ -109,9 +101,7 @@ def test_a_fresh_retrain_begins_anew_and_gives_the_other_up(nodes: Nodes, undist
 def test_a_retrain_with_a_gate_that_is_killed_is_judged_once_it_has_gone_on(
     nodes: Nodes, undisturbed_few: str, few: Site
 ) -> None:
-    nodes.faults.plan({"lstm_00": "hold"})
-    with few.start(nodes, "--promote", "gate") as driver:
-        driver.until(lambda: nodes.faults.held() and few.done())
+    with few.held_at(nodes, "lstm_00", "--promote", "gate") as driver:
         driver.kill()
     before = few.done()
     nodes.faults.replan()

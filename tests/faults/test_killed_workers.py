@@ -13,9 +13,7 @@ FAILED = 1
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_killed_actor_costs_the_symbol_it_was_at(nodes: Nodes, undisturbed: str, many: Site) -> None:
-    nodes.faults.plan({"arima/S10/0": "hold"})
-    with many.start(nodes) as driver:
-        driver.until(lambda: nodes.faults.held() and many.done())
+    with many.held_at(nodes, "arima/S10/0") as driver:
         before = many.done()
         nodes.faults.replan()
         nodes.faults.kill_held()
@@ -29,9 +27,7 @@ def test_a_killed_actor_costs_the_symbol_it_was_at(nodes: Nodes, undisturbed: st
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("piece", ["xgboost_01", "lstm_00"])
 def test_a_killed_train_worker_costs_what_it_was_at(nodes: Nodes, undisturbed: str, many: Site, piece: str) -> None:
-    nodes.faults.plan({piece: "hold"})
-    with many.start(nodes) as driver:
-        driver.until(lambda: nodes.faults.held() and many.done())
+    with many.held_at(nodes, piece) as driver:
         before = many.done()
         nodes.faults.replan()
         nodes.faults.kill_held()

@@ -30,9 +30,7 @@ def test_a_retrain_on_three_nodes_gives_what_one_gives(undisturbed: str, many: S
 @pytest.mark.parametrize("moment", ["arima/S10/0", "lstm_00"])
 def test_a_lost_node_costs_what_was_done_there(undisturbed: str, many: Site, moment: str) -> None:
     with nodes_of([0, 1, 1]) as three:  # no work on the node of the driver
-        three.faults.plan({moment: "hold"})
-        with many.start(three) as driver:
-            driver.until(lambda: three.faults.held() and many.done())
+        with many.held_at(three, moment) as driver:
             before = many.done()
             three.faults.replan()
             held = three.faults.held()
@@ -48,9 +46,7 @@ def test_a_database_that_is_killed_and_comes_back_loses_no_row(
 ) -> None:
     with temporary_server() as url:
         site = Site.of(tmp_path, url, FEW)
-        nodes.faults.plan({"arima/S02/0": "hold"})
-        with site.start(nodes) as driver:
-            driver.until(lambda: nodes.faults.held() and site.done())
+        with site.held_at(nodes, "arima/S02/0") as driver:
             before = site.done()
             data = Path(str(conninfo_to_dict(url)["host"]))
             kill_server(data)
@@ -66,9 +62,7 @@ def test_a_full_disk_is_said_in_one_line_and_with_room_again_the_same_command_go
     nodes: Nodes, undisturbed_few: str, few: Site, small_disk: Path
 ) -> None:
     storage = ["--set", f"resources.storage_path={small_disk}"]
-    nodes.faults.plan({"arima/S02/0": "hold"})
-    with few.start(nodes, *storage) as driver:
-        driver.until(lambda: nodes.faults.held() and few.done())
+    with few.held_at(nodes, "arima/S02/0", *storage) as driver:
         fill(small_disk / "ballast")
         nodes.faults.let_go()
         assert driver.end() == REFUSED

@@ -247,13 +247,13 @@ def test_without_a_certificate_the_reason_is_told_whoever_could_not_make_it(stor
     assert verdict.reasons[0].startswith("no leak certificate could be made: no model could be fitted on fold 0")
 
 
-def test_a_release_that_is_not_there_has_no_recipe(store: Store) -> None:
-    with pytest.raises(NotFound, match="there is no release yet"):
-        store.release_config(1)
-    serve(store, {"asked": "for this"})
-    assert store.release_config(1) == {"asked": "for this"}
-    with pytest.raises(NotFound, match="no release 2: there are 1"):
-        store.release_config(2)
+def test_a_run_that_is_not_there_has_no_recipe(store: Store) -> None:
+    with pytest.raises(NotFound, match="no run 'retrain-1'"):
+        store.run_config("retrain-1")
+    run = serve(store, {"asked": "for this"})
+    assert store.run_config(run) == {"asked": "for this"}
+    with pytest.raises(NotFound, match="no run 'retrain-1'"):
+        store.run_config("retrain-1")
 
 
 def without_a_certificate(store: Store, result: WalkForward) -> str:

@@ -48,9 +48,9 @@ def jobs(dropout: float, batch_size: int = 64) -> list[TrainingJob]:
 
 
 def trainer(
-    root: Path | str, workers: int | tuple[int, int], on_cost: Callable[[TrainingJob, Cost, int], None] | None = None
+    root: Path | str, workers: int | tuple[int, int], on_end: Callable[[TrainingJob, Mark], None] | None = None
 ) -> RayNetworkTrainer:
-    asked = {} if on_cost is None else {"on_cost": on_cost}
+    asked = {} if on_end is None else {"on_end": on_end}
     return RayNetworkTrainer(
         num_workers=workers,
         cpus_per_worker=1,
@@ -98,7 +98,7 @@ def outcome(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Outco
     costs: list[tuple[Cost, int]] = []
     impossible = replace(jobs(dropout=0.0)[0], config=LSTMConfig(look_back=1000))
     trained = trainer(
-        tmp_path_factory.mktemp("train"), workers=1, on_cost=lambda job, cost, attempts: costs.append((cost, attempts))
+        tmp_path_factory.mktemp("train"), workers=1, on_end=lambda job, mark: costs.append((mark.cost, mark.attempts))
     ).train(PANEL, [impossible, *jobs(dropout=0.2)], lambda job, failure: told.append((job.name, failure)))
     return Outcome(trained, told, costs)
 
@@ -146,7 +146,7 @@ def test_what_is_finished_is_not_trained_again_and_other_jobs_of_the_same_run_ar
     first, second = jobs(dropout=0.0)
     once = trainer(tmp_path, workers=1).train(PANEL, [first], ignore)
     told: list[int] = []
-    again = trainer(tmp_path, workers=1, on_cost=lambda job, cost, attempts: told.append(attempts))
+    again = trainer(tmp_path, workers=1, on_end=lambda job, mark: told.append(mark.attempts))
     assert files_of(again.train(PANEL, [first, second], ignore))[:1] == files_of(once)
     assert told == [1, 1]
 
@@ -159,7 +159,7 @@ def test_trainings_side_by_side_give_the_same_bytes_and_are_found_by_one_that_tr
     assert both == files_of(InProcessTrainer().train(PANEL, jobs(dropout=0.2), ignore))
     assert {path.name for path in tmp_path.glob("run/networks-*")} == {"networks-0", "networks-1"}
     told: list[int] = []
-    in_turn = trainer(tmp_path, workers=1, on_cost=lambda job, cost, attempts: told.append(attempts))
+    in_turn = trainer(tmp_path, workers=1, on_end=lambda job, mark: told.append(mark.attempts))
     assert files_of(in_turn.train(PANEL, jobs(dropout=0.2), ignore)) == both
     assert told == [1, 1]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,32 +22,41 @@ _ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[str]:
-    """Start Ray on this machine, yield its namespace, and end it with the test session."""
-    import ray
-
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    # Directly under the temporary directory: socket paths within may have at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="ray"))
+@contextmanager
+def environ(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process and those it starts, for the time of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        ray.init(
-            num_cpus=CPUS,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            configure_logging=False,
-            _temp_dir=str(folder),
-        )
-        yield NAMESPACE
+        yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """Start Ray on this machine, yield its namespace, and end it with the test session."""
+    import ray
+
+    # Directly under the temporary directory: socket paths within may have at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    with environ(_ENVIRONMENT):
+        try:
+            ray.init(
+                num_cpus=CPUS,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                configure_logging=False,
+                _temp_dir=str(folder),
+            )
+            yield NAMESPACE
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 from support.markets import make_bars
+from support.ray_cluster import environ
 from support.recipes import TINY_MODELS
 
 from swiftbolt.evaluation.unit_keys import UNIVERSE, symbol_of, unit_key
@@ -148,21 +149,6 @@ def nodes_of(cpus: Sequence[int], *, has_jobs: bool = False, **more: str) -> Ite
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def environ(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process and those it starts, for the time of the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 @dataclass(frozen=True)
 class Scale:
     """How much a retrain has to do: the fewer folds and Train runs, the sooner it is done."""
@@ -246,6 +232,14 @@ class Site:
                 stderr=subprocess.STDOUT,
             )
         return Driver(process, output)
+
+    @contextmanager
+    def held_at(self, nodes: Nodes, fit: str, *arguments: str) -> Iterator[Driver]:
+        """A retrain that has come to ``fit`` and waits there, something being done by then."""
+        nodes.faults.plan({fit: "hold"})
+        with self.start(nodes, *arguments) as driver:
+            driver.until(lambda: nodes.faults.held() and self.done())
+            yield driver
 
     def retrain(self, nodes: Nodes, *arguments: str) -> str:
         """A whole retrain; its digest."""

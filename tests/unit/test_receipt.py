@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import date
 
 from swiftbolt.evaluation.gate import NOT_ASKED, Verdict
 from swiftbolt.evaluation.receipt import UNITS, Receipt, group_failures, receipt_lines
 from swiftbolt.release import Release
+from swiftbolt.store import UnitTotal
 from swiftbolt.universe import Cohort
 
 RUN = "retrain-20261122-143000-ab12"
@@ -39,21 +39,10 @@ FAILURES = {
 }
 
 
-@dataclass(frozen=True)
-class Total:
-    """As the store tells it."""
-
-    model: str
-    waiting: int
-    done: int
-    failed: int
-    attempts: int
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float | None
-
-
-TOTALS = [Total("arima", 0, 9, 3, 13, 120.0, 118.5, 412.3), Total("xgboost", 0, 2, 1, 3, 60.0, 110.0, None)]
+TOTALS = [
+    UnitTotal(model="arima", waiting=0, done=9, failed=3, attempts=13, seconds=120.0, cpu_seconds=118.5, peak_mb=412.3),
+    UnitTotal(model="xgboost", waiting=0, done=2, failed=1, attempts=3, seconds=60.0, cpu_seconds=110.0, peak_mb=None),
+]
 
 
 def receipt(verdict: Verdict | None = None, **changed) -> Receipt:
